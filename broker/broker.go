@@ -1,0 +1,268 @@
+// Package broker is the exchange: a token comes in, is verified, matched
+// against the grants, turned into a scope, and answered with credentials that
+// AWS confines to that scope.
+//
+//	verify → decide → prove → issue → audit → release
+//
+// The package holds the domain types and the order of events, and nothing that
+// talks to the world: it imports neither net/http nor os. What talks to the
+// world implements one of its one-method interfaces in a package of its own.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"credential-broker/policy"
+)
+
+// Verifier proves an identity from a token.
+type Verifier interface {
+	// Verify returns the identity only if every rule holds. Its errors are
+	// ErrMissingToken, ErrInvalidToken, ErrExpiredToken or ErrKeysUnavailable and
+	// never hold the token or a part of its signature. It must be safe for
+	// concurrent use and be called for every request: nothing may be remembered
+	// that outlives the token or its key.
+	Verify(ctx context.Context, token Secret) (Identity, error)
+}
+
+// Issuer gives credentials for an order.
+type Issuer interface {
+	// Issue returns credentials whose scope and session name are the order's. It
+	// need not look at the token: the identity is verified. Its errors are
+	// ErrSTSRejected, ErrSTSUnavailable, ErrBusy, ErrExpiredToken, or without a
+	// class. It must be safe for concurrent use. A cache, a limit or a metric is
+	// an Issuer around another.
+	Issue(ctx context.Context, order Order) (Credentials, error)
+}
+
+// Forgetter drops what is remembered of a subject.
+type Forgetter interface {
+	Forget(issuer, subject string)
+}
+
+// Config is what an exchange is made of. All of it is needed but for Forgetter,
+// Revoked and Now.
+type Config struct {
+	Revision  string // names this configuration; a part of every cache key
+	Grants    []Grant
+	Verifier  Verifier
+	Issuer    Issuer
+	Forgetter Forgetter // nil: there is nothing to forget
+	Auditor   Auditor
+	Revoked   Revoked
+	Now       func() time.Time // nil: time.Now
+}
+
+// Revoked are subjects and tenants that get nothing any more.
+type Revoked struct {
+	Subjects map[string]bool // :: subject → shut out, whatever the issuer
+	Tenants  map[string]bool // :: tenant → shut out
+}
+
+// Broker runs exchanges. It is safe for concurrent use.
+type Broker struct{ cfg Config }
+
+// New checks the configuration; a broker that is not whole is not made.
+func New(cfg Config) (*Broker, error) {
+	var errs []error
+	if cfg.Revision == "" {
+		errs = append(errs, errors.New("no revision"))
+	}
+	if cfg.Verifier == nil || cfg.Issuer == nil || cfg.Auditor == nil {
+		errs = append(errs, errors.New("verifier, issuer and auditor are all needed"))
+	}
+	errs = append(errs, ValidateGrants(cfg.Grants))
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("make broker: %w", err)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Broker{cfg: cfg}, nil
+}
+
+// ValidateGrants reports everything that is wrong with the grants, each and
+// together: two of one name, and two whose prefixes in one bucket could bring
+// different tenants together.
+func ValidateGrants(grants []Grant) error {
+	var errs []error
+	if len(grants) == 0 {
+		errs = append(errs, errors.New("no grants"))
+	}
+	for i, g := range grants {
+		if err := g.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("grant %q: %w", g.Name, err))
+		}
+		for _, h := range grants[:i] {
+			if g.Name == h.Name {
+				errs = append(errs, fmt.Errorf("grant %q: the name is taken", g.Name))
+			}
+			if g.Bucket == h.Bucket && g.Prefix.Overlaps(h.Prefix) {
+				errs = append(errs, fmt.Errorf("grant %q: the prefix %q and that of grant %q, %q, can meet for different tenants", g.Name, g.Prefix, h.Name, h.Prefix))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Request is what a caller asks for. All but Token can be empty; every
+// parameter can only narrow what the grant gives.
+type Request struct {
+	Token    Secret
+	Grant    string        // name of a grant; empty: the first that matches
+	Access   []string      // rights; empty: all that the grant gives
+	Path     string        // relative: a folder ("in/") or one object; empty: the prefix
+	Duration time.Duration // 0: the grant's
+	Tenant   string        // only for a grant that lets the request name it
+
+	ID, Address, UserAgent string // of the request, for the audit record
+}
+
+// Exchange answers a request with credentials. The error's class (see ClassOf)
+// is for the caller, the rest of it for the audit record, which is written
+// before anything is released, for refusals as for credentials: without a record
+// there are no credentials.
+func (b *Broker) Exchange(ctx context.Context, req Request) (Credentials, error) {
+	record := b.newRecord(req)
+	creds, err := b.exchange(ctx, req, &record)
+	if err != nil {
+		record.Decision, record.Code, record.Reason = "deny", ClassOf(err), err.Error()
+		if auditErr := b.cfg.Auditor.Record(ctx, record); auditErr != nil {
+			return Credentials{}, fmt.Errorf("%w (%w)", err, auditErr)
+		}
+		return Credentials{}, err
+	}
+	record.Decision, record.AccessKeyID, record.Expiration, record.Source = "allow", creds.AccessKeyID, &creds.Expiration, creds.Source
+	if err := b.cfg.Auditor.Record(ctx, record); err != nil {
+		return Credentials{}, fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	return creds, nil
+}
+
+func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Credentials, error) {
+	id, err := b.identify(ctx, req.Token)
+	if err != nil {
+		return Credentials{}, err
+	}
+	record.Issuer, record.Subject, record.Client = id.Issuer, id.Subject, id.Client
+
+	scope, err := decide(b.cfg.Grants, id, req)
+	if err != nil {
+		return Credentials{}, err
+	}
+	if b.cfg.Revoked.Tenants[scope.Tenant.String()] {
+		return Credentials{}, fmt.Errorf("%w: tenant %q", ErrRevoked, scope.Tenant)
+	}
+	document, err := prove(scope)
+	if err != nil {
+		return Credentials{}, err
+	}
+	order := b.order(id, req.Token, scope, document)
+	record.describe(order)
+
+	creds, err := b.cfg.Issuer.Issue(ctx, order)
+	if err != nil {
+		return Credentials{}, err
+	}
+	if err := creds.validate(order, b.cfg.Now()); err != nil {
+		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	return creds, nil
+}
+
+// Grants returns the scopes that the token yields, in the order of the grants,
+// without asking STS. A grant whose tenant the token does not tell, or that
+// would need the request to name one and does not get it, is left out.
+func (b *Broker) Grants(ctx context.Context, req Request) ([]Scope, error) {
+	id, err := b.identify(ctx, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	scopes := []Scope{}
+	for _, g := range b.cfg.Grants {
+		tenant := req.Tenant
+		if !g.Tenant.Request {
+			tenant = ""
+		}
+		if g.Match.holds(id.Claims) != nil {
+			continue
+		}
+		scope, err := g.scope(id, tenant)
+		if err != nil || b.cfg.Revoked.Tenants[scope.Tenant.String()] {
+			continue
+		}
+		scopes = append(scopes, scope)
+	}
+	return scopes, nil
+}
+
+// Forget drops what is remembered for the token's subject.
+func (b *Broker) Forget(ctx context.Context, req Request) error {
+	id, err := b.identify(ctx, req.Token)
+	if err != nil {
+		return err
+	}
+	if b.cfg.Forgetter != nil {
+		b.cfg.Forgetter.Forget(id.Issuer, id.Subject)
+	}
+	return nil
+}
+
+// identify verifies the token and refuses a subject that has been shut out.
+func (b *Broker) identify(ctx context.Context, token Secret) (Identity, error) {
+	if token.IsZero() {
+		return Identity{}, fmt.Errorf("%w: no token", ErrMissingToken)
+	}
+	id, err := b.cfg.Verifier.Verify(ctx, token)
+	if err != nil {
+		return Identity{}, err
+	}
+	if b.cfg.Revoked.Subjects[id.Subject] {
+		return Identity{}, fmt.Errorf("%w: subject %q", ErrRevoked, id.Subject)
+	}
+	return id, nil
+}
+
+// prove makes the document of a scope and has it judged by what did not make it.
+func prove(scope Scope) (policy.Document, error) {
+	document, err := policy.Generate(scope.S3)
+	if err != nil {
+		return policy.Document{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	if err := policy.Confined(document.String(), scope.S3); err != nil {
+		return policy.Document{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	return document, nil
+}
+
+func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.Document) Order {
+	now := b.cfg.Now()
+	life := lifetime(scope, id.Expiry, now)
+	return Order{
+		Revision:    b.cfg.Revision,
+		Identity:    id,
+		Token:       token,
+		Scope:       scope,
+		Document:    document,
+		SessionName: SessionName(id.Issuer, id.Subject, scope.Tenant),
+		Lifetime:    life,
+		NotAfter:    now.Add(life),
+	}
+}
+
+func (b *Broker) newRecord(req Request) Record {
+	return Record{
+		Time: b.cfg.Now().UTC(), RequestID: req.ID, TokenSHA256: req.Token.SHA256(),
+		Address: req.Address, UserAgent: req.UserAgent,
+	}
+}
+
+// describe fills in what was decided.
+func (r *Record) describe(o Order) {
+	r.Tenant, r.Grant, r.RoleARN = o.Scope.Tenant.String(), o.Scope.Grant, o.Scope.RoleARN.String()
+	r.Bucket, r.Prefix, r.Access = o.Scope.S3.Bucket.String(), o.Scope.S3.Key(), o.Scope.S3.Access.Names()
+	r.SessionName, r.PolicySHA256 = o.SessionName, o.Document.Digest()
+}

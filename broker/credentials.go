@@ -1,0 +1,87 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"credential-broker/policy"
+)
+
+// Source says where credentials came from.
+type Source string
+
+// The sources, as the audit record and the metrics name them.
+const (
+	FromSTS   Source = "sts"
+	FromCache Source = "cache"
+)
+
+// Credentials are temporary AWS credentials and the scope they were made for.
+// They hold no reference that a holder could change for another.
+type Credentials struct {
+	AccessKeyID     string
+	SecretAccessKey Secret
+	SessionToken    Secret
+	IssuedAt        time.Time // by the broker's clock, when the answer came
+	Expiration      time.Time // as STS says
+	SessionName     string
+	Scope           Scope
+	Source          Source
+}
+
+// maxFloor is the longest time for which credentials are held back before they
+// end. It is more than the 15 minutes at which botocore begins to ask for new
+// ones, which would otherwise ask before every call.
+const maxFloor = 20 * time.Minute
+
+// Fresh reports whether enough of the credentials' life is left to hand them
+// out: at least twenty minutes, or a third of the life where that is less.
+func (c Credentials) Fresh(now time.Time) bool {
+	floor := min(maxFloor, c.Expiration.Sub(c.IssuedAt)/3)
+	return floor > 0 && c.Expiration.Sub(now) >= floor
+}
+
+// validate reports what keeps c from being an answer to an order.
+func (c Credentials) validate(order Order, now time.Time) error {
+	switch {
+	case c.AccessKeyID == "" || c.SecretAccessKey.IsZero() || c.SessionToken.IsZero():
+		return errors.New("shouldn't happen: credentials with an empty part")
+	case c.Scope != order.Scope:
+		return fmt.Errorf("shouldn't happen: credentials of tenant %q and grant %q for tenant %q and grant %q",
+			c.Scope.Tenant, c.Scope.Grant, order.Scope.Tenant, order.Scope.Grant)
+	case c.SessionName != order.SessionName:
+		return fmt.Errorf("shouldn't happen: credentials of session %q for session %q", c.SessionName, order.SessionName)
+	case !c.Fresh(now):
+		return fmt.Errorf("shouldn't happen: credentials that end in %s", c.Expiration.Sub(now))
+	}
+	return nil
+}
+
+// Order is one verified and decided request for credentials: everything that
+// an Issuer needs, and everything that shapes what it answers.
+type Order struct {
+	Revision    string          // of the configuration that decided
+	Identity    Identity        // verified for this very request
+	Token       Secret          // the token that proved it
+	Scope       Scope           // decided
+	Document    policy.Document // proved to confine S3 to Scope
+	SessionName string          // for AWS's logs; see SessionName
+	Lifetime    time.Duration   // to ask of STS: whole seconds, MinDuration to MaxDuration
+	NotAfter    time.Time       // a session asked for under this order ends by then
+}
+
+// lifetime returns for how long a session may be asked for: as long as the
+// scope says, but no longer than the token is good, except that STS gives no
+// less than MinDuration.
+func lifetime(scope Scope, tokenExpiry, now time.Time) time.Duration {
+	return min(scope.Duration, max(MinDuration, tokenExpiry.Sub(now))).Truncate(time.Second)
+}
+
+// SessionName returns the role session name of a subject under a tenant: "cb-"
+// and an opaque, injective name of issuer, subject and tenant. It is what
+// CloudTrail and S3 log; it holds no personal data and nothing that a caller
+// could choose, since a bucket policy may name a session.
+func SessionName(issuer, subject string, tenant policy.Tenant) string {
+	return "cb-" + policy.OpaqueName("session", issuer, subject, tenant.String())
+}

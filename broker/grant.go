@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"credential-broker/policy"
+)
+
+// The bounds of a session's life. STS takes no less than 900 s, and no more
+// than 12 h whatever the role allows.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+const (
+	MinDuration = 15 * time.Minute
+	MaxDuration = 12 * time.Hour
+)
+
+// Grant is one rule of who may reach what.
+type Grant struct {
+	Name     string // unique; the request may name it
+	Match    Match
+	RoleARN  RoleARN
+	Tenant   TenantRule
+	Bucket   policy.Bucket
+	Region   string // the bucket's, told to the caller
+	Prefix   policy.Template
+	Access   policy.Access
+	Duration time.Duration // of a session, MinDuration to MaxDuration
+}
+
+// Match says which tokens a grant is for. All of it must hold; an empty part
+// demands nothing.
+type Match struct {
+	Permissions []string       // each in the claim `permissions`
+	Scopes      []string       // each in the claim `scope`
+	Claims      map[string]any // :: claim (name or JSON Pointer) → string, bool or int64
+}
+
+// holds returns nil when every demand is met, and otherwise the first that is not.
+func (m Match) holds(c Claims) error {
+	for _, p := range m.Permissions {
+		if !c.hasPermission(p) {
+			return fmt.Errorf("the token lacks the permission %q", p)
+		}
+	}
+	for _, s := range m.Scopes {
+		if !c.hasScope(s) {
+			return fmt.Errorf("the token lacks the scope %q", s)
+		}
+	}
+	for name, want := range m.Claims {
+		if !c.equals(name, want) {
+			return fmt.Errorf("the claim %q is not %v", name, want)
+		}
+	}
+	return nil
+}
+
+// TenantRule says where a grant's tenant comes from: a claim of the token, or,
+// for a caller that may act for any tenant, the request.
+type TenantRule struct {
+	Claim   string         // name or JSON Pointer; empty exactly when Request is set
+	Request bool           // the request's parameter names the tenant
+	Pattern *regexp.Regexp // the whole name must match; nil leaves it to policy.ParseTenant
+}
+
+// CompilePattern compiles a tenant pattern so that it must match the whole name.
+// The pattern is compiled alone first, so that "a)|(b" cannot break out of the
+// group, and then anchored around a group, so that neither can "a|b".
+func CompilePattern(pattern string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(pattern); err != nil {
+		return nil, fmt.Errorf("tenant pattern: %w", err)
+	}
+	return regexp.Compile(`\A(?:` + pattern + `)\z`)
+}
+
+// tenant derives the tenant for an identity and the request's parameter.
+func (r TenantRule) tenant(c Claims, requested string) (policy.Tenant, error) {
+	if !r.Request {
+		if requested != "" {
+			return policy.Tenant{}, fmt.Errorf("%w: the grant does not let the request name a tenant", ErrScopeNotAllowed)
+		}
+		value, ok := c.Lookup(r.Claim)
+		if !ok {
+			return policy.Tenant{}, fmt.Errorf("%w: the token has no claim %q", ErrInvalidTenant, r.Claim)
+		}
+		// Never fmt.Sprint: an array or a number would become a name.
+		if requested, ok = value.(string); !ok {
+			return policy.Tenant{}, fmt.Errorf("%w: the claim %q is not a string", ErrInvalidTenant, r.Claim)
+		}
+	} else if requested == "" {
+		return policy.Tenant{}, fmt.Errorf("%w: the grant needs the parameter tenant", ErrInvalidRequest)
+	}
+	t, err := policy.ParseTenant(requested)
+	if err != nil {
+		return policy.Tenant{}, fmt.Errorf("%w: %w", ErrInvalidTenant, err)
+	}
+	if r.Pattern != nil && !r.Pattern.MatchString(t.String()) {
+		return policy.Tenant{}, fmt.Errorf("%w: %q does not match the grant's pattern", ErrInvalidTenant, t)
+	}
+	return t, nil
+}
+
+// Validate reports everything that keeps g from being a grant, joined.
+func (g Grant) Validate() error {
+	var errs []error
+	demand := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	demand(g.Name != "", "name is missing")
+	demand(!g.RoleARN.IsZero(), "role_arn is missing")
+	demand(g.Tenant.Request != (g.Tenant.Claim != ""), "tenant needs either a claim or request: true")
+	demand(g.Region != "", "region is missing")
+	demand(g.Duration >= MinDuration && g.Duration <= MaxDuration, "duration %s: between %s and %s", g.Duration, MinDuration, MaxDuration)
+	for name, want := range g.Match.Claims {
+		switch want.(type) {
+		case string, bool, int64:
+		default:
+			demand(false, "match.claims %q: a string, a bool or a whole number, not %T", name, want)
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, g.fits())
+	}
+	return errors.Join(errs...)
+}
+
+// fits reports whether the document for the longest tenant can be made at all.
+func (g Grant) fits() error {
+	longest, err := policy.ParseTenant(string(slices.Repeat([]byte("a"), 63)))
+	if err != nil {
+		return err
+	}
+	prefix, err := g.Prefix.Render(longest, policy.UserOf("i", "s"))
+	if err != nil {
+		return err
+	}
+	_, err = policy.Generate(policy.Scope{Partition: g.RoleARN.Partition(), Bucket: g.Bucket, Prefix: prefix, Access: g.Access})
+	return err
+}

@@ -1,0 +1,58 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// Secret holds a value that must not be seen: a token, a secret key, a session
+// token. It prints as "[redacted]" under every verb of fmt, in JSON, in text and
+// in slog. The plaintext stands behind a pointer because fmt cannot call methods
+// of an unexported field of a struct that it prints: there it shows an address
+// and nothing else. The zero value is no secret. Secrets are immutable, so copies
+// may be shared between goroutines.
+type Secret struct{ plain *string }
+
+// NewSecret keeps s; the empty string gives the zero value.
+func NewSecret(s string) Secret {
+	if s == "" {
+		return Secret{}
+	}
+	return Secret{plain: &s}
+}
+
+// Reveal returns the plaintext, and "" for the zero value. It is the only way
+// out; the files that may call it are pinned in layout_test.go.
+func (s Secret) Reveal() string {
+	if s.plain == nil {
+		return ""
+	}
+	return *s.plain
+}
+
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.plain == nil }
+
+// SHA256 returns the hexadecimal SHA-256 of the plaintext, by which logs can
+// tell two tokens apart, and "" for the zero value. Use it only for values of
+// high entropy: a short secret can be found by its digest.
+func (s Secret) SHA256() string {
+	if s.plain == nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(*s.plain))
+	return hex.EncodeToString(sum[:])
+}
+
+// Format implements fmt.Formatter for every verb and flag.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// MarshalText implements encoding.TextMarshaler, which JSON uses too.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue implements slog.LogValuer.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
