@@ -239,7 +239,9 @@ func prove(scope Scope) (policy.Document, error) {
 }
 
 func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.Document) Order {
-	now := b.cfg.Now()
+	// The wall clock alone, so that two orders under one token end at exactly the
+	// same instant: the token's.
+	now := b.cfg.Now().Round(0)
 	life := lifetime(scope, id.Expiry, now)
 	return Order{
 		Revision:    b.cfg.Revision,
@@ -248,7 +250,7 @@ func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.D
 		Scope:       scope,
 		Document:    document,
 		SessionName: SessionName(id.Issuer, id.Subject, scope.Tenant),
-		Lifetime:    life,
+		Lifetime:    life.Truncate(time.Second), // STS counts in seconds
 		NotAfter:    now.Add(life),
 	}
 }

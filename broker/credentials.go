@@ -68,14 +68,14 @@ type Order struct {
 	Document    policy.Document // proved to confine S3 to Scope
 	SessionName string          // for AWS's logs; see SessionName
 	Lifetime    time.Duration   // to ask of STS: whole seconds, MinDuration to MaxDuration
-	NotAfter    time.Time       // a session asked for under this order ends by then
+	NotAfter    time.Time       // wall clock; a session for this order ends by then
 }
 
-// lifetime returns for how long a session may be asked for: as long as the
-// scope says, but no longer than the token is good, except that STS gives no
-// less than MinDuration.
+// lifetime returns for how long a session may last: as long as the scope says,
+// but no longer than the token is good, except that STS gives no less than
+// MinDuration.
 func lifetime(scope Scope, tokenExpiry, now time.Time) time.Duration {
-	return min(scope.Duration, max(MinDuration, tokenExpiry.Sub(now))).Truncate(time.Second)
+	return min(scope.Duration, max(MinDuration, tokenExpiry.Sub(now)))
 }
 
 // SessionName returns the role session name of a subject under a tenant: "cb-"

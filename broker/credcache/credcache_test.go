@@ -1,0 +1,438 @@
+package credcache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"credential-broker/broker"
+	"credential-broker/broker/credcache"
+	"credential-broker/policy"
+)
+
+// issuer answers like STS: for as long as the order asks.
+type issuer struct {
+	calls  atomic.Int64
+	before func(context.Context, broker.Order) error
+	change func(*broker.Credentials)
+	now    func() time.Time // nil: time.Now
+}
+
+func (i *issuer) Issue(ctx context.Context, o broker.Order) (broker.Credentials, error) {
+	n := i.calls.Add(1)
+	if i.before != nil {
+		if err := i.before(ctx, o); err != nil {
+			return broker.Credentials{}, err
+		}
+	}
+	now := time.Now()
+	if i.now != nil {
+		now = i.now()
+	}
+	c := broker.Credentials{
+		AccessKeyID:     fmt.Sprintf("ASIA%d", n),
+		SecretAccessKey: broker.NewSecret("secret"), SessionToken: broker.NewSecret("token"),
+		IssuedAt: now, Expiration: now.Add(o.Lifetime),
+		SessionName: o.SessionName, Scope: o.Scope, Source: broker.FromSTS,
+	}
+	if i.change != nil {
+		i.change(&c)
+	}
+	return c, nil
+}
+
+func newCache(t *testing.T, i broker.Issuer, entries int) *credcache.Cache {
+	t.Helper()
+	c, err := credcache.New(credcache.Config{Issuer: i, Entries: entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// pass lets time pass on the bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }
+
+// order is a good order for the subject; change makes it another.
+func order(t testing.TB, subject string, change func(*broker.Order)) broker.Order {
+	t.Helper()
+	tenant, err := policy.ParseTenant("org_acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	template, _ := policy.ParseTemplate("tenants/{tenant}/")
+	bucket, _ := policy.ParseBucket("acme-uploads")
+	prefix, _ := template.Render(tenant, policy.User{})
+	role, err := broker.ParseRoleARN("arn:aws:iam::123456789012:role/uploads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s3 := policy.Scope{Partition: policy.AWS, Bucket: bucket, Prefix: prefix, Access: policy.Read}
+	document, err := policy.Generate(s3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := broker.Order{
+		Revision:    "r1",
+		Identity:    broker.Identity{Issuer: "https://i/", Subject: subject, Client: "c"},
+		Scope:       broker.Scope{Grant: "g", Tenant: tenant, RoleARN: role, S3: s3, Duration: time.Hour},
+		Document:    document,
+		SessionName: "cb-" + subject,
+		Lifetime:    time.Hour,
+		NotAfter:    time.Now().Round(0).Add(time.Hour),
+	}
+	if change != nil {
+		change(&o)
+	}
+	return o
+}
+
+func mustIssue(t *testing.T, c *credcache.Cache, o broker.Order) broker.Credentials {
+	t.Helper()
+	creds, err := c.Issue(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return creds
+}
+
+func TestRefusesToBeMadeOfNothing(t *testing.T) {
+	if _, err := credcache.New(credcache.Config{Entries: 1}); err == nil {
+		t.Error("no issuer: want an error")
+	}
+	if _, err := credcache.New(credcache.Config{Issuer: &issuer{}}); err == nil {
+		t.Error("no entries: want an error")
+	}
+}
+
+func TestServesUntilTheFloorAndNotASecondLonger(t *testing.T) {
+	for _, tc := range []struct{ life, floor time.Duration }{
+		{time.Hour, 20 * time.Minute},
+		{12 * time.Hour, 20 * time.Minute},
+		{15 * time.Minute, 5 * time.Minute},
+		{30 * time.Minute, 10 * time.Minute},
+	} {
+		t.Run(tc.life.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				i := &issuer{}
+				c := newCache(t, i, 10)
+				o := func() broker.Order {
+					return order(t, "alice", func(o *broker.Order) {
+						o.Lifetime, o.NotAfter = tc.life, time.Now().Round(0).Add(tc.life)
+					})
+				}
+				first := mustIssue(t, c, o())
+				if first.Source != broker.FromSTS {
+					t.Errorf("first answer comes from %q", first.Source)
+				}
+				pass(tc.life - tc.floor) // the bubble's clock
+				if got := mustIssue(t, c, o()); got.AccessKeyID != first.AccessKeyID || got.Source != broker.FromCache {
+					t.Errorf("at the floor: got %s from %q, want %s from the cache", got.AccessKeyID, got.Source, first.AccessKeyID)
+				}
+				pass(time.Second)
+				if got := mustIssue(t, c, o()); got.AccessKeyID == first.AccessKeyID {
+					t.Errorf("a second past the floor: got the old credentials")
+				}
+			})
+		})
+	}
+}
+
+func TestAnythingThatShapesTheAnswerIsAnotherEntry(t *testing.T) {
+	other, _ := policy.ParseTenant("org_other")
+	role, _ := broker.ParseRoleARN("arn:aws:iam::123456789012:role/other")
+	for name, change := range map[string]func(*broker.Order){
+		"revision": func(o *broker.Order) { o.Revision = "r2" },
+		"issuer":   func(o *broker.Order) { o.Identity.Issuer = "https://j/" },
+		"subject":  func(o *broker.Order) { o.Identity.Subject = "alice2" },
+		"client":   func(o *broker.Order) { o.Identity.Client = "d" },
+		"tenant":   func(o *broker.Order) { o.Scope.Tenant = other },
+		"grant":    func(o *broker.Order) { o.Scope.Grant = "h" },
+		"role":     func(o *broker.Order) { o.Scope.RoleARN = role },
+		"access":   func(o *broker.Order) { o.Scope.S3.Access = policy.Write },
+		"policy": func(o *broker.Order) {
+			s := o.Scope.S3
+			s.Access = policy.Write
+			o.Document, _ = policy.Generate(s)
+		},
+		"duration": func(o *broker.Order) { o.Scope.Duration = 2 * time.Hour },
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := &issuer{}
+			c := newCache(t, i, 10)
+			mustIssue(t, c, order(t, "alice", nil))
+			mustIssue(t, c, order(t, "alice", change))
+			if n := i.calls.Load(); n != 2 {
+				t.Errorf("%d calls, want 2", n)
+			}
+		})
+	}
+}
+
+func TestASessionNeverOutlivesTheTokenThatAsks(t *testing.T) {
+	i := &issuer{}
+	c := newCache(t, i, 10)
+	mustIssue(t, c, order(t, "alice", nil))
+	short := func(o *broker.Order) {
+		o.Lifetime, o.NotAfter = 40*time.Minute, time.Now().Round(0).Add(40*time.Minute)
+	}
+	got := mustIssue(t, c, order(t, "alice", short))
+	if left := time.Until(got.Expiration); left > 40*time.Minute {
+		t.Errorf("a token with 40 minutes left got a session of %s", left)
+	}
+	if got := mustIssue(t, c, order(t, "alice", nil)); got.Source != broker.FromCache {
+		t.Error("a longer token cannot use the shorter session")
+	}
+}
+
+func TestOneCallForAKeyHoweverManyAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(context.Context, broker.Order) error { pass(time.Second); return nil }}
+		c := newCache(t, i, 10)
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				if _, err := c.Issue(t.Context(), order(t, "alice", nil)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := i.calls.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestWhoBeganACallMayHangUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(ctx context.Context, _ broker.Order) error {
+			select {
+			case <-time.After(time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}}
+		c := newCache(t, i, 10)
+		ctx, hangUp := context.WithCancel(t.Context())
+		go func() {
+			if _, err := c.Issue(ctx, order(t, "alice", nil)); !errors.Is(err, context.Canceled) {
+				t.Errorf("the caller who hung up got %v", err)
+			}
+		}()
+		synctest.Wait()
+		go hangUp()
+		if got := mustIssue(t, c, order(t, "alice", nil)); got.Source != broker.FromCache {
+			t.Errorf("the one who waited began a call of its own")
+		}
+		if n := i.calls.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestACallThatNeverEndsIsEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(ctx context.Context, _ broker.Order) error { <-ctx.Done(); return ctx.Err() }}
+		begin := time.Now()
+		if _, err := newCache(t, i, 10).Issue(t.Context(), order(t, "alice", nil)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
+func TestFailuresAreNotKept(t *testing.T) {
+	fail := true
+	i := &issuer{before: func(context.Context, broker.Order) error {
+		if fail {
+			return broker.ErrSTSUnavailable
+		}
+		return nil
+	}}
+	c := newCache(t, i, 10)
+	if creds, err := c.Issue(t.Context(), order(t, "alice", nil)); !errors.Is(err, broker.ErrSTSUnavailable) || creds.AccessKeyID != "" {
+		t.Fatalf("got %v, %v", creds, err)
+	}
+	fail = false
+	mustIssue(t, c, order(t, "alice", nil))
+}
+
+func TestAPanicIsAnErrorAndTheKeyIsFree(t *testing.T) {
+	panics := true
+	i := &issuer{before: func(context.Context, broker.Order) error {
+		if panics {
+			panic("boom")
+		}
+		return nil
+	}}
+	c := newCache(t, i, 10)
+	if _, err := c.Issue(t.Context(), order(t, "alice", nil)); broker.ClassOf(err) != broker.ErrInternal {
+		t.Fatalf("got %v", err)
+	}
+	panics = false
+	mustIssue(t, c, order(t, "alice", nil))
+}
+
+func TestCredentialsOfAnotherScopeAreRefusedOnTheWayIn(t *testing.T) {
+	other, _ := policy.ParseTenant("org_other")
+	for name, change := range map[string]func(*broker.Credentials){
+		"scope":   func(c *broker.Credentials) { c.Scope.Tenant = other },
+		"session": func(c *broker.Credentials) { c.SessionName = "cb-bob" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCache(t, &issuer{change: change}, 10)
+			creds, err := c.Issue(t.Context(), order(t, "alice", nil))
+			if broker.ClassOf(err) != broker.ErrInternal || creds.AccessKeyID != "" {
+				t.Errorf("got %v, %v", creds, err)
+			}
+			if c.Len() != 0 {
+				t.Error("they were kept")
+			}
+		})
+	}
+}
+
+func TestCredentialsWithTooLittleLifeAreNotKept(t *testing.T) {
+	i := &issuer{change: func(c *broker.Credentials) { c.Expiration = c.IssuedAt }}
+	c := newCache(t, i, 10)
+	_, _ = c.Issue(t.Context(), order(t, "alice", nil))
+	if c.Len() != 0 {
+		t.Error("they were kept")
+	}
+}
+
+func TestAnEndedTokenOfAnotherCallerIsNotThisCallersRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(_ context.Context, o broker.Order) error {
+			pass(time.Second)
+			if o.Token.Reveal() == "ended" {
+				return broker.ErrExpiredToken
+			}
+			return nil
+		}}
+		c := newCache(t, i, 10)
+		with := func(token string) broker.Order {
+			return order(t, "alice", func(o *broker.Order) { o.Token = broker.NewSecret(token) })
+		}
+		go func() {
+			if _, err := c.Issue(t.Context(), with("ended")); !errors.Is(err, broker.ErrExpiredToken) {
+				t.Errorf("got %v", err)
+			}
+		}()
+		synctest.Wait()
+		mustIssue(t, c, with("good"))
+	})
+}
+
+func TestForgetDropsASubjectAndNobodyElse(t *testing.T) {
+	i := &issuer{}
+	c := newCache(t, i, 10)
+	mustIssue(t, c, order(t, "alice", nil))
+	mustIssue(t, c, order(t, "alice", func(o *broker.Order) { o.Revision = "r2" }))
+	mustIssue(t, c, order(t, "bob", nil))
+	c.Forget("https://i/", "alice")
+	if c.Len() != 1 {
+		t.Fatalf("%d entries are left, want 1", c.Len())
+	}
+	if got := mustIssue(t, c, order(t, "bob", nil)); got.Source != broker.FromCache {
+		t.Error("bob was forgotten too")
+	}
+	if got := mustIssue(t, c, order(t, "alice", nil)); got.Source != broker.FromSTS {
+		t.Error("alice was not forgotten")
+	}
+}
+
+func TestWhatACallBringsAfterForgetIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(context.Context, broker.Order) error { pass(time.Second); return nil }}
+		c := newCache(t, i, 10)
+		go func() { _, _ = c.Issue(t.Context(), order(t, "alice", nil)) }()
+		synctest.Wait()
+		c.Forget("https://i/", "alice")
+		if got := mustIssue(t, c, order(t, "alice", nil)); got.AccessKeyID != "ASIA2" {
+			t.Errorf("got %s: the forgotten call's result", got.AccessKeyID)
+		}
+		if got := mustIssue(t, c, order(t, "alice", nil)); got.AccessKeyID != "ASIA2" {
+			t.Errorf("got %s from the cache: the forgotten call's result", got.AccessKeyID)
+		}
+	})
+}
+
+func TestTheLeastRecentlyUsedGoesFirstAndItsIndexWithIt(t *testing.T) {
+	i := &issuer{}
+	c := newCache(t, i, 2)
+	for _, subject := range []string{"alice", "bob", "alice", "carol"} {
+		mustIssue(t, c, order(t, subject, nil))
+	}
+	if got := mustIssue(t, c, order(t, "alice", nil)); got.Source != broker.FromCache {
+		t.Error("the one used last was dropped")
+	}
+	c.Forget("https://i/", "bob") // long gone; must not disturb
+	if c.Len() != 2 {
+		t.Errorf("%d entries, want 2", c.Len())
+	}
+}
+
+func TestWhatACallerDoesToItsCopyStaysThere(t *testing.T) {
+	c := newCache(t, &issuer{}, 10)
+	mustIssue(t, c, order(t, "alice", nil))
+	mine := mustIssue(t, c, order(t, "alice", nil))
+	want := mine
+	mine.AccessKeyID, mine.Scope.Grant, mine.SecretAccessKey = "changed", "changed", broker.Secret{}
+	got := mustIssue(t, c, order(t, "alice", nil))
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b broker.Credentials) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever the order of requests, time steps and forgettings: an answer is the
+// asker's own, fresh, and ends no later than its order allows.
+func TestAnswersAreAlwaysTheAskersOwn(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		now := time.Unix(1_800_000_000, 0)
+		clock := func() time.Time { return now }
+		entries := rapid.IntRange(1, 3).Draw(rt, "entries")
+		c, err := credcache.New(credcache.Config{Issuer: &issuer{now: clock}, Entries: entries, Now: clock})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"ask": func(rt *rapid.T) {
+				subject := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(rt, "subject")
+				life := time.Duration(rapid.IntRange(900, 3600).Draw(rt, "life")) * time.Second
+				o := order(t, subject, func(o *broker.Order) { o.Lifetime, o.NotAfter = life, now.Add(life) })
+				got, err := c.Issue(t.Context(), o)
+				switch {
+				case err != nil:
+					rt.Fatal(err)
+				case got.SessionName != o.SessionName || got.Scope != o.Scope:
+					rt.Fatalf("%s got %s's", o.SessionName, got.SessionName)
+				case !got.Fresh(now):
+					rt.Fatal("below the floor")
+				case got.Expiration.After(o.NotAfter):
+					rt.Fatal("outlives the order")
+				case c.Len() > entries:
+					rt.Fatal("more entries than the bound")
+				}
+			},
+			"wait": func(rt *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, 1800).Draw(rt, "seconds")) * time.Second)
+			},
+			"forget": func(rt *rapid.T) {
+				c.Forget("https://i/", rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "subject"))
+			},
+		})
+	})
+}
