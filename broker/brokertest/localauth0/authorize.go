@@ -44,10 +44,10 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		req.refuse(w, r, err)
 		return
 	}
-	current, user, ok := s.fitting(r, req)
+	person, ok := s.fitting(r, req)
 	switch {
 	case ok && (req.prompt == "" || req.prompt == "none"):
-		s.finish(w, r, req, user, current.id)
+		s.finish(w, r, req, person)
 	case req.prompt == "none":
 		req.refuse(w, r, &oauthError{http.StatusForbidden, "login_required", "Login required"})
 	default:
@@ -82,11 +82,12 @@ func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request) {
 		req.refuse(w, r, accessDenied("nobody signed in"))
 		return
 	}
-	if _, err := organizationOf(req.organization, req.client, user); err != nil {
+	org, err := organizationOf(req.organization, req.client, user)
+	if err != nil {
 		req.refuse(w, r, err)
 		return
 	}
-	key, err := s.state.addSession(user.Email)
+	key, sid, err := s.state.addSession(user.Email)
 	if err != nil {
 		req.refuse(w, r, err)
 		return
@@ -95,12 +96,11 @@ func (s *Server) serveLogin(w http.ResponseWriter, r *http.Request) {
 		s.state.dropSession(old.Value)
 	}
 	http.SetCookie(w, s.cookie(key, int(sessionLife.Seconds())))
-	current, _ := s.state.session(key)
-	s.finish(w, r, req, user, current.id)
+	s.finish(w, r, req, visitor{user, org, sid})
 }
 
 func (s *Server) cookie(value string, maxAge int) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // G124: Secure follows the issuer's scheme; over plain http browsers would drop it
 		Name: cookieName, Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true,
 		Secure: s.issuer.Scheme == "https", SameSite: http.SameSiteLaxMode,
 	}
@@ -153,38 +153,41 @@ func (s *Server) check(req *authRequest) error {
 	return s.checkAudience(req.audience)
 }
 
-// fitting is the browser's session and its user, if the request could be answered for that user.
-func (s *Server) fitting(r *http.Request, req *authRequest) (session, User, bool) {
+// visitor is the person in front of the browser, in the organization that the request settled.
+type visitor struct {
+	user         User
+	organization string
+	sid          string
+}
+
+// fitting is the person of the browser's session, if the request could be answered for that person.
+func (s *Server) fitting(r *http.Request, req *authRequest) (visitor, bool) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
-		return session{}, User{}, false
+		return visitor{}, false
 	}
 	current, ok := s.state.session(cookie.Value)
 	if !ok {
-		return session{}, User{}, false
+		return visitor{}, false
 	}
 	user := s.users[current.email]
 	if req.hint != "" && req.hint != user.Email {
-		return session{}, User{}, false
+		return visitor{}, false
 	}
-	if _, err := organizationOf(req.organization, req.client, user); err != nil {
-		return session{}, User{}, false
+	org, err := organizationOf(req.organization, req.client, user)
+	if err != nil {
+		return visitor{}, false
 	}
-	return current, user, true
+	return visitor{user, org, current.id}, true
 }
 
 // finish sends the browser back with a code.
-func (s *Server) finish(w http.ResponseWriter, r *http.Request, req *authRequest, user User, sid string) {
-	org, err := organizationOf(req.organization, req.client, user)
-	if err != nil {
-		req.refuse(w, r, err)
-		return
-	}
+func (s *Server) finish(w http.ResponseWriter, r *http.Request, req *authRequest, person visitor) {
 	key, err := s.state.addCode(&code{
 		redirect: req.redirectText, challenge: req.challenge,
 		signIn: signIn{
-			client: req.client, user: user, organization: org, audience: req.audience,
-			scopes: grantScopes(req.params.scopes(), user, req.client), nonce: req.params["nonce"], sid: sid,
+			client: req.client, user: person.user, organization: person.organization, audience: req.audience,
+			scopes: grantScopes(req.params.scopes(), person.user, req.client), nonce: req.params["nonce"], sid: person.sid,
 		},
 	})
 	if err != nil {
@@ -212,5 +215,5 @@ func (req *authRequest) answer(w http.ResponseWriter, r *http.Request, values ur
 		query.Set("state", req.params["state"])
 	}
 	target.RawQuery = query.Encode()
-	http.Redirect(w, r, target.String(), http.StatusSeeOther)
+	http.Redirect(w, r, target.String(), http.StatusSeeOther) //nolint:gosec // G710: Server.client compared it with the callbacks
 }

@@ -11,7 +11,7 @@ const (
 	DemoSPA           = "demo-spa"        // public client of the page
 	DemoCLI           = "demo-cli"        // public client of the password grant; the default client
 	DemoMachine       = "reports-service" // client-credentials client
-	DemoMachineSecret = "demo-secret"     //nolint:gosec // G101: a published demo value
+	DemoMachineSecret = "demo-secret"
 
 	permissionUpload = "upload:files"
 	permissionAct    = "broker:act-for-tenant"

@@ -86,12 +86,12 @@ func (s shelf[V]) get(now time.Time, key string) (V, bool) {
 	return e.value, true
 }
 
-func (st *state) addSession(email string) (key string, err error) {
+func (st *state) addSession(email string) (key, sid string, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	key = randomToken()
+	key, sid = randomToken(), randomToken()
 	now := st.now()
-	return key, st.sessions.put(now, key, session{id: randomToken(), email: email}, now.Add(sessionLife))
+	return key, sid, st.sessions.put(now, key, session{id: sid, email: email}, now.Add(sessionLife))
 }
 
 func (st *state) session(key string) (session, bool) {
