@@ -2,7 +2,11 @@
 // against the grants, turned into a scope, and answered with credentials that
 // AWS confines to that scope.
 //
-//	verify → decide → prove → issue → audit → release
+//	verify → decide → issue → audit → release
+//
+// Every session policy is also proved to stay inside its scope; that is done by
+// the Issuer that talks to STS, as the last thing before the call, so that
+// nothing which stands between can have changed what was proved.
 //
 // The package holds the domain types and the order of events, and nothing that
 // talks to the world: it imports neither net/http nor os. What talks to the
@@ -31,7 +35,8 @@ type Verifier interface {
 // Issuer gives credentials for an order.
 type Issuer interface {
 	// Issue returns credentials whose scope and session name are the order's. It
-	// need not look at the token: the identity is verified. Its errors are
+	// need not look at the token: the identity is verified. The Issuer that asks
+	// STS proves the document with policy.Confined before each call. Errors are
 	// ErrSTSRejected, ErrSTSUnavailable, ErrBusy, ErrExpiredToken, or without a
 	// class. It must be safe for concurrent use. A cache, a limit or a metric is
 	// an Issuer around another.
@@ -156,9 +161,9 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 	if b.cfg.Revoked.Tenants[scope.Tenant.String()] {
 		return Credentials{}, fmt.Errorf("%w: tenant %q", ErrRevoked, scope.Tenant)
 	}
-	document, err := prove(scope)
+	document, err := policy.Generate(scope.S3)
 	if err != nil {
-		return Credentials{}, err
+		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	order := b.order(id, req.Token, scope, document)
 	record.describe(order)
@@ -224,18 +229,6 @@ func (b *Broker) identify(ctx context.Context, token Secret) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: subject %q", ErrRevoked, id.Subject)
 	}
 	return id, nil
-}
-
-// prove makes the document of a scope and has it judged by what did not make it.
-func prove(scope Scope) (policy.Document, error) {
-	document, err := policy.Generate(scope.S3)
-	if err != nil {
-		return policy.Document{}, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	if err := policy.Confined(document.String(), scope.S3); err != nil {
-		return policy.Document{}, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	return document, nil
 }
 
 func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.Document) Order {

@@ -65,7 +65,7 @@ type Order struct {
 	Identity    Identity        // verified for this very request
 	Token       Secret          // the token that proved it
 	Scope       Scope           // decided
-	Document    policy.Document // proved to confine S3 to Scope
+	Document    policy.Document // for Scope; proved before it is sent
 	SessionName string          // for AWS's logs; see SessionName
 	Lifetime    time.Duration   // to ask of STS: whole seconds, MinDuration to MaxDuration
 	NotAfter    time.Time       // wall clock; a session for this order ends by then

@@ -37,12 +37,10 @@ func (c Claims) Lookup(name string) (any, bool) {
 	}
 	var at any = map[string]any(c)
 	for token := range strings.SplitSeq(name[1:], "/") {
-		object, ok := at.(map[string]any)
-		if !ok {
-			return nil, false
-		}
+		object, _ := at.(map[string]any) // of anything else: nil, which has no member
 		// RFC 6901 §4: first ~1, then ~0, so that ~01 becomes ~1 and not a slash.
 		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+		var ok bool
 		if at, ok = object[token]; !ok {
 			return nil, false
 		}

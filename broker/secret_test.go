@@ -1,0 +1,94 @@
+package broker_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"credential-broker/broker"
+	"credential-broker/policy"
+)
+
+const canary = "canary-4f2e"
+
+func TestASecretIsNotSeenHoweverItIsPrinted(t *testing.T) {
+	s := broker.NewSecret(canary)
+	type holder struct {
+		Public  broker.Secret
+		private broker.Secret
+		Key     map[string]broker.Secret
+	}
+	h := holder{s, s, map[string]broker.Secret{"k": s}}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p", "%T", "%c", "%e", "%U", "%w"} {
+		for _, v := range []any{s, &s, h, &h, []broker.Secret{s}, broker.Credentials{SecretAccessKey: s}, broker.Order{Token: s}, broker.Request{Token: s}} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+	}
+	for _, v := range []any{s, h, broker.Credentials{SessionToken: s}} {
+		if err := json.NewEncoder(&out).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, handler := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
+		slog.New(handler).Info("m", "s", s, "h", h, "g", slog.GroupValue(slog.Any("s", s)))
+	}
+	fmt.Fprint(&out, fmt.Errorf("token %v", s))
+	got := strings.ToLower(out.String())
+	for _, form := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%d", []byte(canary))} {
+		if strings.Contains(got, form) {
+			t.Errorf("found %q", form)
+		}
+	}
+	if !strings.Contains(got, "[redacted]") {
+		t.Error("nothing says that it was redacted")
+	}
+}
+
+func TestASecretKeepsItsPlaintextAndTheEmptyOneIsNone(t *testing.T) {
+	if broker.NewSecret(canary).Reveal() != canary {
+		t.Error("the plaintext is lost")
+	}
+	if s := broker.NewSecret(""); !s.IsZero() || s.Reveal() != "" || s.SHA256() != "" {
+		t.Error("the empty string is a secret")
+	}
+	// echo -n canary-4f2e | sha256sum
+	if got := broker.NewSecret(canary).SHA256(); len(got) != 64 || got == broker.NewSecret("x").SHA256() {
+		t.Errorf("digest %q", got)
+	}
+}
+
+// Session names are legal at STS, opaque, and differ whenever who or where
+// differs, however the parts are cut.
+func TestSessionNamesAreLegalAndInjective(t *testing.T) {
+	tenant := func(rt *rapid.T, label string) policy.Tenant {
+		parsed, err := policy.ParseTenant(rapid.StringMatching(`[a-c][a-c_]{0,3}`).Draw(rt, label))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		return parsed
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		type who struct {
+			issuer, subject string
+			tenant          policy.Tenant
+		}
+		draw := func(n string) who {
+			part := rapid.StringMatching(`[ab|\x00é]{0,3}`)
+			return who{part.Draw(rt, "issuer"+n), part.Draw(rt, "subject"+n), tenant(rt, "tenant"+n)}
+		}
+		a, b := draw("a"), draw("b")
+		na, nb := broker.SessionName(a.issuer, a.subject, a.tenant), broker.SessionName(b.issuer, b.subject, b.tenant)
+		if (a == b) != (na == nb) {
+			rt.Fatalf("%v and %v: %s and %s", a, b, na, nb)
+		}
+		if len(na) > 64 || strings.Trim(na, "abcdefghijklmnopqrstuvwxyz234567-") != "" || !strings.HasPrefix(na, "cb-") {
+			rt.Fatalf("name %q", na)
+		}
+	})
+}
