@@ -195,7 +195,7 @@ func TestASessionNeverOutlivesTheTokenThatAsks(t *testing.T) {
 
 func TestOneCallForAKeyHoweverManyAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := &issuer{before: func(context.Context, broker.Order) error { pass(time.Second); return nil }}
+		i := &issuer{before: slow}
 		c := newCache(t, i, 10)
 		var wg sync.WaitGroup
 		for range 1000 {
@@ -356,7 +356,7 @@ func TestForgetDropsASubjectAndNobodyElse(t *testing.T) {
 
 func TestWhatACallBringsAfterForgetIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := &issuer{before: func(context.Context, broker.Order) error { pass(time.Second); return nil }}
+		i := &issuer{before: slow}
 		c := newCache(t, i, 10)
 		go func() { _, _ = c.Issue(t.Context(), order(t, "alice", nil)) }()
 		synctest.Wait()
@@ -366,6 +366,71 @@ func TestWhatACallBringsAfterForgetIsNotKept(t *testing.T) {
 		}
 		if got := mustIssue(t, c, order(t, "alice", nil)); got.AccessKeyID != "ASIA2" {
 			t.Errorf("got %s from the cache: the forgotten call's result", got.AccessKeyID)
+		}
+	})
+}
+
+func TestASharedResultThatOutlivesTheTokenIsNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: slow}
+		c := newCache(t, i, 10)
+		go func() { _, _ = c.Issue(t.Context(), order(t, "alice", nil)) }()
+		synctest.Wait()
+		end := time.Now().Round(0).Add(20 * time.Minute)
+		got := mustIssue(t, c, order(t, "alice", func(o *broker.Order) { o.Lifetime, o.NotAfter = 20*time.Minute-2*time.Second, end }))
+		if got.Expiration.After(end) {
+			t.Errorf("the session ends %s after the token", got.Expiration.Sub(end))
+		}
+	})
+}
+
+func slow(context.Context, broker.Order) error { pass(time.Second); return nil }
+
+func TestACallUnderWayWhenItsSubjectIsForgottenIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: slow}
+		c := newCache(t, i, 10)
+		go func() { _, _ = c.Issue(t.Context(), order(t, "alice", nil)) }()
+		synctest.Wait()
+		c.Forget("https://i/", "alice")
+		pass(2 * time.Second)
+		if c.Len() != 0 {
+			t.Error("it was kept")
+		}
+	})
+}
+
+// A call that was forgotten lands while a newer one for its key is under way:
+// the newer one goes on, and who comes then waits for it.
+func TestAForgottenCallDoesNotDisturbTheNewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: slow}
+		c := newCache(t, i, 10)
+		ask := func() { _, _ = c.Issue(t.Context(), order(t, "alice", nil)) }
+		go ask()
+		synctest.Wait()
+		c.Forget("https://i/", "alice")
+		pass(500 * time.Millisecond)
+		go ask()
+		pass(700 * time.Millisecond) // the first has landed, the second has not
+		ask()
+		if n := i.calls.Load(); n != 2 {
+			t.Errorf("%d calls, want 2", n)
+		}
+	})
+}
+
+func TestForgettingOneSubjectLeavesAnothersCallAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: slow}
+		c := newCache(t, i, 10)
+		ask := func() { _, _ = c.Issue(t.Context(), order(t, "bob", nil)) }
+		go ask()
+		synctest.Wait()
+		c.Forget("https://i/", "alice")
+		ask()
+		if n := i.calls.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
 		}
 	})
 }

@@ -8,6 +8,22 @@ import (
 	"credential-broker/broker"
 )
 
+// The index of subjects holds no more than the entries do.
+func TestTheIndexShrinksWithTheEntries(t *testing.T) {
+	c, err := New(Config{Issuer: never{}, Entries: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"a", "b", "c", "d"} {
+		k := key{subject: subject}
+		c.entries.Add(k, entry{})
+		c.own(k)
+	}
+	if len(c.owned) != 2 {
+		t.Errorf("%d subjects for 2 entries", len(c.owned))
+	}
+}
+
 type never struct{}
 
 func (never) Issue(context.Context, broker.Order) (broker.Credentials, error) {
