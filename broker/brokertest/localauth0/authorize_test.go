@@ -43,6 +43,9 @@ func TestUnprovenRequestsAreNeverRedirected(t *testing.T) {
 			if a.status != c.want || a.header.Get("Location") != "" || !strings.Contains(a.body, "Sign-in refused") {
 				t.Errorf("status %d, location %q, want %d and a page\n%s", a.status, a.header.Get("Location"), c.want, a.body)
 			}
+			if strings.Contains(c.rule, "client") && !strings.Contains(c.rule, "code grant") && !strings.Contains(a.body, "Unknown client") {
+				t.Errorf("refused for another reason\n%s", a.body)
+			}
 			if c.want == 403 {
 				if b := tn.choose("alice@acme.test", c.pairs...); b.status != 403 || b.header.Get("Location") != "" {
 					t.Errorf("the form: status %d, location %q", b.status, b.header.Get("Location"))

@@ -41,6 +41,7 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		"a weak key":                         {func(c *cfg) { c.Keys = []*rsa.PrivateKey{weak} }, "2048"},
 		"one key twice":                      {func(c *cfg) { c.Keys = []*rsa.PrivateKey{keys[0], keys[0]} }, "both the current and the next"},
 		"an origin with a path":              {func(c *cfg) { c.AllowedOrigins = []string{page + "/"} }, "allowed origin"},
+		"an origin of another scheme":        {func(c *cfg) { c.AllowedOrigins = []string{"ftp://127.0.0.1"} }, "allowed origin"},
 		"any origin":                         {func(c *cfg) { c.AllowedOrigins = []string{"*"} }, "allowed origin"},
 		"a user without e-mail":              {func(c *cfg) { c.Users[0].Email = "" }, "want e-mail"},
 		"a user without password":            {func(c *cfg) { c.Users[0].Password = "" }, "want e-mail"},

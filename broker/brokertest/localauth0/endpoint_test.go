@@ -142,7 +142,7 @@ func TestPasswordGrantWithoutAClientNeedsADefaultOne(t *testing.T) {
 func TestTokenBodyIsAFormOrOneFlatObject(t *testing.T) {
 	tn := start(t)
 	for rule, body := range map[string]string{
-		"an array":             `["grant_type"]`,
+		"an array":             `["grant_type","password"]`,
 		"a nested value":       `{"grant_type":{"a":"b"}}`,
 		"a number":             `{"grant_type":"password","scope":7}`,
 		"a name twice":         `{"grant_type":"password","grant_type":"password"}`,

@@ -86,9 +86,6 @@ func (s *Server) authenticate(r *http.Request, p params) (Client, error) {
 	} else if id == "" && p["grant_type"] == GrantPassword {
 		id = s.cfg.DefaultClient
 	}
-	if id == "" {
-		return Client{}, unauthorized()
-	}
 	client, ok := s.clients[id]
 	if !ok || !same(secret, client.Secret) {
 		return Client{}, unauthorized()

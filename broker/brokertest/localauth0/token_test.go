@@ -132,12 +132,12 @@ func TestDiscoveryHasWhatAWSDemands(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range map[string]string{
-		"issuer": "", "authorization_endpoint": "authorize", "token_endpoint": "oauth/token", "userinfo_endpoint": "userinfo",
-		"jwks_uri": ".well-known/jwks.json", "end_session_endpoint": "oidc/logout",
+	for _, c := range [][2]string{
+		{"issuer", ""}, {"authorization_endpoint", "authorize"}, {"token_endpoint", "oauth/token"}, {"userinfo_endpoint", "userinfo"},
+		{"jwks_uri", ".well-known/jwks.json"}, {"end_session_endpoint", "oidc/logout"},
 	} {
-		if doc[name] != tn.issuer+path {
-			t.Errorf("%s is %v", name, doc[name])
+		if doc[c[0]] != tn.issuer+c[1] {
+			t.Errorf("%s is %v", c[0], doc[c[0]])
 		}
 	}
 	for name, want := range map[string][]any{
