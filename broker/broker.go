@@ -102,12 +102,7 @@ func ValidateGrants(grants []Grant) error {
 			errs = append(errs, fmt.Errorf("grant %q: %w", g.Name, err))
 		}
 		for _, h := range grants[:i] {
-			if g.Name == h.Name {
-				errs = append(errs, fmt.Errorf("grant %q: the name is taken", g.Name))
-			}
-			if g.Bucket == h.Bucket && g.Prefix.Overlaps(h.Prefix) {
-				errs = append(errs, fmt.Errorf("grant %q: the prefix %q and that of grant %q, %q, can meet for different tenants", g.Name, g.Prefix, h.Name, h.Prefix))
-			}
+			errs = append(errs, g.Conflict(h))
 		}
 	}
 	return errors.Join(errs...)

@@ -130,6 +130,19 @@ func (g Grant) Validate() error {
 	return errors.Join(errs...)
 }
 
+// Conflict reports why two grants cannot stand in one configuration, joined:
+// they have one name, or different tenants' prefixes could meet in one bucket.
+func (g Grant) Conflict(h Grant) error {
+	var errs []error
+	if g.Name != "" && g.Name == h.Name {
+		errs = append(errs, fmt.Errorf("grant %q: the name is taken", g.Name))
+	}
+	if g.Bucket == h.Bucket && g.Prefix.Overlaps(h.Prefix) {
+		errs = append(errs, fmt.Errorf("grant %q: the prefix %q and that of grant %q, %q, can meet for different tenants", g.Name, g.Prefix, h.Name, h.Prefix))
+	}
+	return errors.Join(errs...)
+}
+
 // fits reports whether the document for the longest tenant can be made at all.
 func (g Grant) fits() error {
 	longest, err := policy.ParseTenant(string(slices.Repeat([]byte("a"), 63)))

@@ -94,7 +94,7 @@ func (t Template) Render(tenant Tenant, user User) (Prefix, error) {
 // named "shared" would own everybody's files. The answer may be true for pairs
 // that no real name brings together; it is never false for a pair that one does.
 func (t Template) Overlaps(other Template) bool {
-	apart := false
+	apart := t.IsZero() || other.IsZero() // what renders nothing meets nothing
 	for i := range min(len(t.segments), len(other.segments)) {
 		a, b := t.segments[i], other.segments[i]
 		switch {
