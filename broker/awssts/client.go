@@ -1,0 +1,100 @@
+package awssts
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// maxAnswerBytes bounds what is read of an answer. A session token has at most
+// 4096 bytes, so the whole answer has less than 10 kB.
+const maxAnswerBytes = 1 << 20
+
+// newSTS makes the SDK's client. Credentials are anonymous and the files and
+// variables that other AWS tools read are shut out: a pod's own AWS_ROLE_ARN must
+// not become the broker's, and nothing here may ask the instance metadata.
+func newSTS(cfg Config) (*sts.Client, error) {
+	transport := cfg.Transport
+	if transport == nil {
+		transport = newTransport(cfg.MaxConcurrent)
+	}
+	shared, err := config.LoadDefaultConfig(context.Background(),
+		config.WithRegion(cfg.Region),
+		config.WithCredentialsProvider(aws.AnonymousCredentials{}),
+		config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
+		config.WithDefaultsMode(aws.DefaultsModeStandard), // "auto" asks the instance metadata for 4 s
+		config.WithHTTPClient(&http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect}),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // the attempts are counted here
+	)
+	if err != nil {
+		return nil, err
+	}
+	return sts.NewFromConfig(shared, func(o *sts.Options) {
+		o.BaseEndpoint = nil // not AWS_ENDPOINT_URL from the environment
+		if cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(cfg.Endpoint)
+		}
+		o.ClientLogMode = 0 // it would write tokens
+	}), nil
+}
+
+// newTransport keeps as many connections as there are places: the SDK's own
+// keeps ten, and shakes hands again for every burst above.
+func newTransport(places int) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext, // within MaxTimeout, so that a second attempt fits
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(places)},
+		TLSHandshakeTimeout: time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        places, MaxIdleConnsPerHost: places, MaxConnsPerHost: places,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+func refuseRedirect(*http.Request, []*http.Request) error {
+	return errors.New("STS redirects, and the token is not sent elsewhere")
+}
+
+// limited makes an answer that is too long an error.
+type limited struct{ next http.RoundTripper }
+
+func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &limitedBody{ReadCloser: resp.Body, left: maxAnswerBytes}
+	return resp, nil
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("answer longer than %d bytes", maxAnswerBytes)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// pause is the time between two attempts: short, so that both fit into the
+// timeout, and different for each caller.
+func pause() time.Duration {
+	return 50*time.Millisecond + rand.N(100*time.Millisecond) //nolint:gosec // spreads load, guards nothing
+}
