@@ -1,0 +1,203 @@
+// Package httpapi is the broker over HTTP: routes, formats, limits, CORS, the
+// error table and the request event. It decides nothing.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"credential-broker/broker"
+)
+
+// Exchanger is what the routes call; *broker.Broker is one.
+type Exchanger interface {
+	Exchange(context.Context, broker.Request) (broker.Credentials, error)
+	Grants(context.Context, broker.Request) ([]broker.Scope, error)
+	Forget(context.Context, broker.Request) error
+}
+
+var _ Exchanger = (*broker.Broker)(nil)
+
+// Config is what an API is made of. Broker, Ready and TokenBytes are needed.
+type Config struct {
+	Broker         Exchanger
+	AllowedOrigins []string          // exact; empty: no browser on another origin
+	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
+	TokenBytes     int               // longest token
+	Documents      map[string][]byte // :: path → JSON that anybody may read and cache
+	Ready          func() error      // nil error: requests can be served
+	Log            *slog.Logger      // nil: nowhere
+	Now            func() time.Time  // nil: time.Now
+}
+
+// API answers requests. It is safe for concurrent use.
+type API struct {
+	cfg     Config
+	origins map[string]bool
+	public  *echo.Echo
+	admin   *echo.Echo
+}
+
+// New checks the configuration and makes the routes.
+func New(cfg Config) (*API, error) {
+	if cfg.Broker == nil || cfg.Ready == nil || cfg.TokenBytes < 1 {
+		return nil, errors.New("make HTTP API: a broker, a readiness and a token limit are needed")
+	}
+	a := &API{cfg: cfg, origins: map[string]bool{}}
+	for _, o := range cfg.AllowedOrigins {
+		if err := checkOrigin(o); err != nil {
+			return nil, fmt.Errorf("make HTTP API: %w", err)
+		}
+		a.origins[o] = true
+	}
+	if a.cfg.Log == nil {
+		a.cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if a.cfg.Now == nil {
+		a.cfg.Now = time.Now
+	}
+	a.public, a.admin = a.newEcho(), a.newEcho()
+	a.public.GET("/v1/credentials", a.credentials)
+	a.public.POST("/v1/credentials", a.credentials)
+	a.public.DELETE("/v1/credentials", a.forget)
+	a.public.GET("/v1/grants", a.grants)
+	for path, body := range cfg.Documents {
+		a.public.GET(path, document(body))
+		a.public.HEAD(path, document(body))
+	}
+	a.public.GET("/healthz", a.healthz)
+	a.public.GET("/readyz", a.readyz(false))
+	a.admin.GET("/healthz", a.healthz)
+	a.admin.GET("/readyz", a.readyz(true))
+	return a, nil
+}
+
+// checkOrigin takes an exact origin: no wildcard, no path, no "null".
+func checkOrigin(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || s != u.Scheme+"://"+u.Host || strings.ContainsAny(s, "*@") {
+		return fmt.Errorf("origin %q: must be scheme://host[:port]", s)
+	}
+	return nil
+}
+
+func (a *API) newEcho() *echo.Echo {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = a.sendError
+	e.IPExtractor = a.addressFrom()
+	e.Logger.SetLevel(99) // off: there is one event a request, and it is ours
+	e.Use(a.event, a.recover, a.headers, a.cors)
+	return e
+}
+
+// addressFrom believes X-Forwarded-For from the configured proxies only. Echo's
+// default believes it from anybody.
+func (a *API) addressFrom() echo.IPExtractor {
+	if len(a.cfg.TrustedProxies) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, p := range a.cfg.TrustedProxies {
+		trust = append(trust, echo.TrustIPRange(ipNet(p)))
+	}
+	return echo.ExtractIPFromXFFHeader(trust...)
+}
+
+// Handler answers on the public port.
+func (a *API) Handler() http.Handler { return a.public }
+
+// Admin answers on the admin port: probes with detail.
+func (a *API) Admin() http.Handler { return a.admin }
+
+// GET or POST /v1/credentials
+func (a *API) credentials(c echo.Context) error {
+	req, format, err := a.request(c)
+	if err != nil {
+		return err
+	}
+	creds, err := a.cfg.Broker.Exchange(c.Request().Context(), req)
+	if err != nil {
+		return err
+	}
+	note := eventOf(c)
+	note.grant, note.source = creds.Scope.Grant, string(creds.Source)
+	body, err := render(creds, format, a.cfg.Now())
+	if err != nil {
+		return err
+	}
+	return sendJSON(c, http.StatusOK, body)
+}
+
+// DELETE /v1/credentials
+func (a *API) forget(c echo.Context) error {
+	req, _, err := a.request(c)
+	if err != nil {
+		return err
+	}
+	if err := a.cfg.Broker.Forget(c.Request().Context(), req); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// GET /v1/grants
+func (a *API) grants(c echo.Context) error {
+	req, _, err := a.request(c)
+	if err != nil {
+		return err
+	}
+	scopes, err := a.cfg.Broker.Grants(c.Request().Context(), req)
+	if err != nil {
+		return err
+	}
+	body, err := renderGrants(scopes)
+	if err != nil {
+		return err
+	}
+	return sendJSON(c, http.StatusOK, body)
+}
+
+// GET /healthz
+func (a *API) healthz(c echo.Context) error {
+	return sendJSON(c, http.StatusOK, []byte(`{"Status":"ok"}`))
+}
+
+// GET /readyz
+func (a *API) readyz(detail bool) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := a.cfg.Ready()
+		if err == nil {
+			return sendJSON(c, http.StatusOK, []byte(`{"Status":"ready"}`))
+		}
+		answer := map[string]string{"Status": "not ready"}
+		if detail {
+			answer["Reason"] = err.Error()
+		}
+		body, err := marshal(answer)
+		if err != nil {
+			return err
+		}
+		return sendJSON(c, http.StatusServiceUnavailable, body)
+	}
+}
+
+// document serves what AWS reads to check minted tokens. It changes only with a
+// restart; five minutes bound how long a new key is not seen.
+func document(body []byte) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Response().Header().Set("Cache-Control", "public, max-age=300")
+		c.Response().Header().Del("Pragma")
+		c.Response().Header().Del("Vary")
+		return sendJSON(c, http.StatusOK, body)
+	}
+}

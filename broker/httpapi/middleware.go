@@ -1,0 +1,158 @@
+package httpapi
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"credential-broker/broker"
+)
+
+// event is what is logged of one request: filled in on the way, written once.
+type event struct {
+	id     string
+	grant  string
+	source string
+	class  broker.Class
+	err    error
+	stack  []byte
+}
+
+const eventKey = "event"
+
+// eventOf returns the request's event. Outside of a request it is a fresh one,
+// so that nobody needs to check.
+func eventOf(c echo.Context) *event {
+	if e, ok := c.Get(eventKey).(*event); ok {
+		return e
+	}
+	return &event{}
+}
+
+// event gives the request its id and writes its one log line. An id that the
+// caller sends is not taken: it would let one choose what joins the log with the
+// audit record.
+func (a *API) event(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		begin := a.cfg.Now()
+		var id [16]byte
+		_, _ = rand.Read(id[:]) // never fails; see crypto/rand
+		note := &event{id: hex.EncodeToString(id[:])}
+		c.Set(eventKey, note)
+		c.Response().Header().Set("X-Request-Id", note.id)
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		a.log(c, note, a.cfg.Now().Sub(begin))
+		return nil
+	}
+}
+
+func (a *API) log(c echo.Context, note *event, took time.Duration) {
+	route := c.Path() // the pattern: what was asked for could be anything
+	if note.class == errNotFound {
+		route = ""
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", note.id), slog.String("method", knownMethod(c.Request().Method)), slog.String("route", route),
+		slog.Int("status", c.Response().Status), slog.Duration("duration", took), slog.Int64("bytes", c.Response().Size),
+		slog.String("address", c.RealIP()),
+	}
+	for _, s := range [][2]string{{"code", string(note.class)}, {"grant", note.grant}, {"source", note.source}} {
+		if s[1] != "" {
+			attrs = append(attrs, slog.String(s[0], s[1]))
+		}
+	}
+	level := slog.LevelInfo // the caller's fault, or nobody's
+	if c.Response().Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+		if note.err != nil {
+			attrs = append(attrs, slog.String("error", note.err.Error()))
+		}
+		if note.stack != nil {
+			attrs = append(attrs, slog.String("stack", string(note.stack)))
+		}
+	}
+	a.cfg.Log.LogAttrs(c.Request().Context(), level, "request", attrs...)
+}
+
+// knownMethod keeps invented methods out of the log.
+func knownMethod(m string) string {
+	if slices.Contains([]string{http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodOptions, http.MethodHead, http.MethodPut, http.MethodPatch}, m) {
+		return m
+	}
+	return "other"
+}
+
+// recover makes a panic an internal error. The stack goes to the log; it holds
+// no argument's content. http.ErrAbortHandler goes on, as net/http wants it.
+func (a *API) recover(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			switch r := recover(); {
+			case r == nil:
+			case r == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so
+				panic(r)
+			default:
+				eventOf(c).stack = debug.Stack()
+				err = fmt.Errorf("%w: panic: %T", broker.ErrInternal, r) // its value could hold anything
+			}
+		}()
+		return next(c)
+	}
+}
+
+// headers sets what every answer has: it is nobody else's, and nobody keeps it.
+func (a *API) headers(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Pragma", "no-cache")
+		h.Set("Vary", "Authorization, Origin")
+		h.Set("X-Content-Type-Options", "nosniff")
+		return next(c)
+	}
+}
+
+// cors answers for the exact origins of the configuration, without credentials
+// mode, and refuses every other before any work. A request without an Origin is
+// no browser's, or one of the same origin.
+func (a *API) cors(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r, h := c.Request(), c.Response().Header()
+		origins := r.Header.Values("Origin")
+		if len(origins) == 0 {
+			return next(c)
+		}
+		if len(origins) > 1 || !a.origins[origins[0]] {
+			return errOriginNotAllowed
+		}
+		h.Set("Access-Control-Allow-Origin", origins[0])
+		h.Set("Access-Control-Expose-Headers", "X-Request-Id, Retry-After, WWW-Authenticate")
+		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+			return next(c)
+		}
+		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+			return errNotFound
+		}
+		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
+		h.Set("Access-Control-Allow-Headers", "authorization, content-type")
+		h.Set("Access-Control-Max-Age", "600") // ten minutes: a withdrawn origin is refused at the request itself anyway
+		return c.NoContent(http.StatusNoContent)
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	p = p.Masked()
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
