@@ -1,0 +1,152 @@
+// Package config reads the broker's configuration: one YAML file, strictly, as a
+// whole. Unknown keys are errors, every problem is reported with its line and
+// column, and what comes out is in the types of the domain: nothing starts
+// half-configured.
+package config
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+
+	"credential-broker/broker"
+)
+
+// maxFileBytes bounds the file. A thousand grants have about 400 kB.
+const maxFileBytes = 1 << 20
+
+// Config is a configuration that was found whole.
+type Config struct {
+	Revision       string // names the effective configuration
+	Listen         string
+	AdminListen    string
+	TrustedProxies []netip.Prefix
+	AllowedOrigins []string
+	Issuers        []Issuer
+	WebIdentity    WebIdentity
+	STS            STS
+	CacheEntries   int
+	TokenBytes     int
+	Revoked        broker.Revoked
+	AuditOutput    string // "stdout" or a file's path
+	Grants         []broker.Grant
+	Notes          []string // what an operator should know although nothing is wrong
+}
+
+// Issuer is one issuer of callers' tokens.
+type Issuer struct {
+	URL        string
+	Audiences  []string
+	Algorithms []string
+	Clients    []string
+	JWKSURL    string
+}
+
+// The modes of WebIdentity.
+const (
+	Minted    = "minted"
+	Forwarded = "forwarded"
+)
+
+// WebIdentity says what STS is shown. All but Mode is for mode Minted.
+type WebIdentity struct {
+	Mode        string
+	Issuer      string
+	Audience    string
+	SigningKeys []string // paths
+}
+
+// STS says which STS is asked, and how patiently.
+type STS struct {
+	Region        string
+	Endpoint      string
+	Timeout       time.Duration
+	MaxConcurrent int
+}
+
+// Problem is one thing that is wrong in a file.
+type Problem struct {
+	File         string
+	Line, Column int    // from 1
+	Path         string // of the key: "grants[0].prefix"
+	What         string
+}
+
+// Error implements error: file:line:column: path: what.
+func (p Problem) Error() string {
+	if p.Path == "" {
+		return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.What)
+	}
+	return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Column, p.Path, p.What)
+}
+
+// Problems are all that is wrong in a file, in the order of their places.
+type Problems []Problem
+
+// Error implements error with a line for each.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i := range p {
+		lines[i] = p[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Parse reads a configuration. The name of the file is for the problems;
+// lookup gives environment variables as os.LookupEnv does. The error is Problems.
+func Parse(file string, data []byte, lookup func(string) (string, bool)) (Config, error) {
+	r := &reader{file: file, lookup: lookup}
+	root := r.parse(data)
+	if len(r.problems) == 0 {
+		cfg := r.config(root)
+		if len(r.problems) == 0 {
+			cfg.Revision = revision(r.effective)
+			return cfg, nil
+		}
+	}
+	slices.SortStableFunc(r.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path))
+	})
+	return Config{}, r.problems
+}
+
+// parse reads the YAML into one mapping.
+func (r *reader) parse(data []byte) node {
+	if len(data) > maxFileBytes {
+		r.problems = append(r.problems, Problem{r.file, 1, 1, "", fmt.Sprintf("%d bytes, at most %d", len(data), maxFileBytes)})
+		return node{}
+	}
+	// Twice the same key is a problem with a place like others, so the parser lets it pass.
+	doc, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		p := Problem{r.file, 1, 1, "", "not YAML"}
+		var syntax *yaml.SyntaxError
+		if errors.As(err, &syntax) && syntax.GetToken() != nil {
+			p.Line, p.Column = syntax.GetToken().Position.Line, syntax.GetToken().Position.Column
+			p.What = syntax.GetMessage()
+		}
+		r.problems = append(r.problems, p)
+		return node{}
+	}
+	if len(doc.Docs) != 1 || doc.Docs[0].Body == nil {
+		r.problems = append(r.problems, Problem{r.file, 1, 1, "", fmt.Sprintf("%d documents, one is needed", len(doc.Docs))})
+		return node{}
+	}
+	return node{r: r, ast: doc.Docs[0].Body}
+}
+
+// revision names a configuration by the digest of everything that was read,
+// after the environment has been filled in.
+func revision(effective []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(effective, "\n")))
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,276 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"credential-broker/broker"
+	"credential-broker/policy"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// config reads the whole file.
+func (r *reader) config(root node) Config {
+	m := root.object()
+	limits, revoked := m["limits"].object(), m["revoked"].object()
+	cfg := Config{
+		Listen:      convert(m["listen"], address),
+		AdminListen: convert(m["admin_listen"], address),
+		Issuers:     issuers(m["issuers"]),
+		WebIdentity: webIdentity(m["web_identity"]),
+		STS:         sts(m["sts"]),
+		// A million entries hold about 3 GB; ten million is where a number is a slip.
+		CacheEntries: m["cache"].object()["entries"].integer(1, 10_000_000),
+		TokenBytes:   limits["token_bytes"].integer(256, 8192),
+		Revoked:      broker.Revoked{Subjects: set(revoked["subjects"].texts()), Tenants: set(revoked["tenants"].texts())},
+		AuditOutput:  m["audit"].object()["output"].text(),
+		Grants:       grants(m["grants"]),
+	}
+	for _, n := range m["trusted_proxies"].list() {
+		cfg.TrustedProxies = append(cfg.TrustedProxies, convert(n, netip.ParsePrefix))
+	}
+	for _, n := range m["cors"].object()["allowed_origins"].list() {
+		cfg.AllowedOrigins = append(cfg.AllowedOrigins, convert(n, origin))
+	}
+	for _, name := range []string{"per_subject_per_minute", "per_tenant_per_minute", "per_address_failures_per_minute", "sts_per_second"} {
+		limits[name].integer(1, 1_000_000)
+		if !limits[name].absent() {
+			cfg.Notes = append(cfg.Notes, fmt.Sprintf("limits.%s is not enforced by this version", name))
+		}
+	}
+	return cfg
+}
+
+func issuers(n node) []Issuer {
+	var all []Issuer
+	for _, e := range n.list() {
+		m := e.object()
+		i := Issuer{
+			URL: convert(m["url"], httpsURL), Audiences: m["audiences"].texts(), Clients: m["clients"].texts(),
+			JWKSURL: convert(m["jwks_url"], optional(httpsURL)),
+		}
+		for _, a := range m["algorithms"].list() {
+			i.Algorithms = append(i.Algorithms, convert(a, algorithm))
+		}
+		if !m["audiences"].absent() && len(i.Audiences) == 0 {
+			m["audiences"].problem("must not be empty: without an audience a token for any API would do")
+		}
+		if !m["algorithms"].absent() && len(i.Algorithms) == 0 {
+			m["algorithms"].problem("must not be empty")
+		}
+		if slices.ContainsFunc(all, func(o Issuer) bool { return o.URL == i.URL }) {
+			m["url"].problem("given twice")
+		}
+		all = append(all, i)
+	}
+	if !n.absent() && len(all) == 0 {
+		n.problem("must not be empty")
+	}
+	return all
+}
+
+func webIdentity(n node) WebIdentity {
+	m := n.object()
+	w := WebIdentity{Mode: m["mode"].text(), SigningKeys: m["signing_keys"].texts()}
+	switch w.Mode {
+	case Minted:
+		if m["issuer"].absent() {
+			m["issuer"].problem("is missing: mode minted needs the URL under which AWS finds the broker's keys")
+		} else {
+			w.Issuer = convert(m["issuer"], httpsURL)
+		}
+		if w.Audience = m["audience"].text(); w.Audience == "" {
+			m["audience"].problem("must not be empty")
+		}
+		if len(w.SigningKeys) == 0 {
+			m["signing_keys"].problem("is missing: mode minted needs a key to sign with")
+		}
+	case Forwarded:
+		for _, name := range []string{"issuer", "audience", "signing_keys"} {
+			if !m[name].absent() {
+				m[name].problem("is for mode minted only")
+			}
+		}
+	default:
+		if !m["mode"].absent() {
+			m["mode"].problem("%q: minted or forwarded", w.Mode)
+		}
+	}
+	return w
+}
+
+func sts(n node) STS {
+	m := n.object()
+	if len(m["fallback_regions"].list()) > 0 {
+		m["fallback_regions"].problem("is not supported by this version: leave it empty")
+	}
+	return STS{
+		Region:        convert(m["region"], region),
+		Endpoint:      convert(m["endpoint"], optional(httpsURL)),
+		Timeout:       m["timeout"].duration(100*time.Millisecond, 1800*time.Millisecond),
+		MaxConcurrent: m["max_concurrent"].integer(1, 1024),
+	}
+}
+
+func grants(n node) []broker.Grant {
+	var all []broker.Grant
+	for _, e := range n.list() {
+		before := len(n.r.problems)
+		g := grant(e)
+		if len(n.r.problems) == before {
+			e.each(g.Validate())
+		}
+		for _, other := range all {
+			e.each(g.Conflict(other))
+		}
+		all = append(all, g)
+	}
+	if !n.absent() && len(all) == 0 {
+		n.problem("must not be empty")
+	}
+	return all
+}
+
+func grant(n node) broker.Grant {
+	m := n.object()
+	match, tenant := m["match"].object(), m["tenant"].object()
+	g := broker.Grant{
+		Name:     convert(m["name"], grantName),
+		Match:    broker.Match{Permissions: match["permissions"].texts(), Scopes: match["scopes"].texts(), Claims: claims(match["claims"])},
+		RoleARN:  convert(m["role_arn"], broker.ParseRoleARN),
+		Tenant:   broker.TenantRule{Claim: tenant["claim"].text(), Request: tenant["request"].boolean(), Pattern: convert(tenant["pattern"], broker.CompilePattern)},
+		Bucket:   convert(m["bucket"], bucket),
+		Region:   convert(m["region"], region),
+		Prefix:   convert(m["prefix"], policy.ParseTemplate),
+		Duration: m["duration"].duration(broker.MinDuration, broker.MaxDuration),
+	}
+	if names := m["access"].texts(); !m["access"].absent() {
+		access, err := policy.ParseAccess(names)
+		if err != nil {
+			m["access"].problem("%v", err)
+		}
+		g.Access = access
+	}
+	if m["kms_key_arn"].text() != "" {
+		m["kms_key_arn"].problem("is not supported by this version: leave it empty")
+	}
+	if m["bind_source_ip"].boolean() {
+		m["bind_source_ip"].problem("is not supported by this version: leave it false")
+	}
+	return g
+}
+
+// claims reads the exact values of match.claims.
+func claims(n node) map[string]any {
+	all := map[string]any{}
+	for _, e := range n.entries() {
+		c := node{r: n.r, ast: e.value, path: join(n.path, e.name), key: n.key + "[]"}
+		if _, twice := all[e.name]; twice {
+			node{r: n.r, ast: e.key, path: c.path}.problem("given twice")
+		}
+		switch v := e.value.(type) {
+		case *ast.BoolNode:
+			all[e.name] = v.Value
+			c.scalar()
+		case *ast.IntegerNode:
+			all[e.name] = int64(c.integer(-1<<53, 1<<53)) // what every reader of JSON can hold exactly
+		default:
+			all[e.name] = c.text()
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+func set(all []string) map[string]bool {
+	m := make(map[string]bool, len(all))
+	for _, s := range all {
+		m[s] = true
+	}
+	return m
+}
+
+// optional lets an empty text pass.
+func optional(parse func(string) (string, error)) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parse(s)
+	}
+}
+
+func address(s string) (string, error) {
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		return "", fmt.Errorf("%q: an address is host:port or :port", s)
+	}
+	return s, nil
+}
+
+// httpsURL takes https, and http on loopback, where nobody listens in.
+func httpsURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("%q: not a URL of scheme, host and path", s)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return "", fmt.Errorf("%q: https is needed; http is for loopback only", s)
+	}
+	return s, nil
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func origin(s string) (string, error) {
+	if _, err := httpsURL(s); err != nil {
+		return "", err
+	}
+	if u, err := url.Parse(s); err != nil || s != u.Scheme+"://"+u.Host || s != strings.ToLower(s) {
+		return "", fmt.Errorf("%q: an origin is scheme://host[:port], in lower case, without a path", s)
+	}
+	return s, nil
+}
+
+func algorithm(s string) (string, error) {
+	if !slices.Contains([]string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}, s) {
+		return "", fmt.Errorf("%q: RS256, RS384, RS512, ES256, ES384 and ES512 are known", s)
+	}
+	return s, nil
+}
+
+var regionName = regexp.MustCompile(`\A[a-z]{2}(-[a-z]+)+-[0-9]{1,2}\z`)
+
+func region(s string) (string, error) {
+	if !regionName.MatchString(s) {
+		return "", fmt.Errorf("%q: not the name of an AWS region, such as ap-northeast-1", s)
+	}
+	return s, nil
+}
+
+var grantNameForm = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z`)
+
+func grantName(s string) (string, error) {
+	if !grantNameForm.MatchString(s) {
+		return "", fmt.Errorf("%q: letters, digits, _ and -, at most 63", s)
+	}
+	return s, nil
+}
+
+func bucket(s string) (policy.Bucket, error) {
+	if strings.ContainsAny(s, "{}") {
+		return policy.Bucket{}, fmt.Errorf("%q: a bucket for each tenant is not supported by this version", s)
+	}
+	return policy.ParseBucket(s)
+}

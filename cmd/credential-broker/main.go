@@ -1,0 +1,213 @@
+// Command credential-broker gives callers with a token temporary AWS credentials
+// that are confined to their tenant's prefix.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/serve"
+)
+
+// version is set by the linker: -X main.version=v1.2.3.
+var version = "" //nolint:gochecknoglobals // the linker can set nothing else
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // at run time
+	exitUsage  = 2 // the command line or the configuration
+)
+
+// commands is the command line.
+type commands struct {
+	Config      string         `help:"The configuration file." env:"BROKER_CONFIG" default:"/etc/credential-broker/config.yaml" type:"path"`
+	Serve       serveCmd       `cmd:"" help:"Run the broker."`
+	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running broker whether it is ready; exit 1 if it is not."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
+}
+
+type (
+	serveCmd       struct{}
+	checkCmd       struct{}
+	healthcheckCmd struct {
+		URL string `help:"Ask here instead of where the configuration says."`
+	}
+	versionCmd struct{}
+)
+
+// world is what a command sees of the process.
+type world struct {
+	ctx            context.Context //nolint:containedctx // a command's whole life
+	config         string
+	lookup         func(string) (string, bool)
+	stdout, stderr io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the program. It returns its exit code.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
+	var c commands
+	exited := false
+	parser, err := kong.New(&c, kong.Name("credential-broker"), kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
+		kong.Description("Temporary AWS credentials, confined to a tenant's prefix, for callers with a token."))
+	if err != nil {
+		return fail(stderr, err)
+	}
+	command, err := parser.Parse(args)
+	if exited { // -h
+		return exitOK
+	}
+	if err == nil {
+		err = command.Run(&world{ctx, c.Config, lookup, stdout, stderr})
+	} else {
+		err = usageError{err}
+	}
+	return fail(stderr, err)
+}
+
+// usageError is the caller's or the operator's mistake.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// fail prints the error, if there is one, and chooses the exit code.
+func fail(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var problems config.Problems
+	var usage usageError
+	switch {
+	case errors.As(err, &problems):
+		_, _ = fmt.Fprintln(stderr, problems)
+		_, _ = fmt.Fprintf(stderr, "credential-broker: %d problem(s) in the configuration\n", len(problems))
+		return exitUsage
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintln(stderr, "credential-broker:", err)
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintln(stderr, "credential-broker:", err)
+		return exitFailed
+	}
+}
+
+// read reads the configuration.
+func (w *world) read() (config.Config, error) {
+	data, err := os.ReadFile(w.config)
+	if err != nil {
+		return config.Config{}, usageError{fmt.Errorf("read the configuration: %w", err)}
+	}
+	return config.Parse(w.config, data, w.lookup)
+}
+
+// Run serves until the process is told to stop.
+func (serveCmd) Run(w *world) error {
+	cfg, err := w.read()
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(w.stderr, nil))
+	for _, note := range cfg.Notes {
+		log.LogAttrs(w.ctx, slog.LevelWarn, note)
+	}
+	service, err := serve.New(cfg, serve.Options{Stdout: w.stdout, Log: log})
+	if err != nil {
+		return err
+	}
+	return service.Run(w.ctx)
+}
+
+// Run reads the configuration and says that it is good.
+func (checkCmd) Run(w *world) error {
+	cfg, err := w.read()
+	if err != nil {
+		return err
+	}
+	for _, note := range cfg.Notes {
+		_, _ = fmt.Fprintln(w.stdout, "note:", note)
+	}
+	_, err = fmt.Fprintf(w.stdout, "%s: ok, %d grant(s), revision %s\n", w.config, len(cfg.Grants), cfg.Revision)
+	return err
+}
+
+// healthcheckTimeout fits a container engine's usual 5 s and less.
+const healthcheckTimeout = 3 * time.Second
+
+// Run asks the admin port of this machine whether the broker is ready.
+func (h healthcheckCmd) Run(w *world) error {
+	address := h.URL
+	if address == "" {
+		cfg, err := w.read()
+		if err != nil {
+			return err
+		}
+		host, port, err := net.SplitHostPort(cfg.AdminListen)
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		address = "http://" + net.JoinHostPort(host, port) + "/readyz"
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, healthcheckTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	_, err = fmt.Fprintf(w.stdout, "%s\n", body)
+	return err
+}
+
+// Run prints what was built, from which commit, with which Go.
+func (versionCmd) Run(w *world) error {
+	v, revision, goVersion := version, "unknown", "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		goVersion = info.GoVersion
+		if v == "" {
+			v = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w.stdout, "credential-broker %s (commit %s, %s)\n", v, revision, goVersion)
+	return err
+}
