@@ -1,0 +1,81 @@
+package idtoken
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"credential-broker/broker"
+)
+
+// Verify implements broker.Verifier. Its one wait is for keys when the token
+// names a key that is not known, and ends with ctx.
+//
+// A token past its time is ErrExpiredToken by its own word: the times are read
+// before the signature, because refusing floods of old tokens must be cheap. That
+// tells whoever wrote the token only what he wrote.
+func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Identity, error) {
+	var none broker.Identity
+	if token.IsZero() {
+		return none, broker.ErrMissingToken
+	}
+	raw := token.Reveal()
+	if len(raw) > v.tokenBytes { // before anything reads it
+		return none, invalid("longer than %d bytes", v.tokenBytes)
+	}
+	parts, err := parseCompact(raw)
+	if err != nil {
+		return none, invalid("%w", err)
+	}
+	h, err := parseHeader(parts.header)
+	if err != nil {
+		return none, invalid("header: %w", err)
+	}
+	claims, err := parseObject(parts.payload) // the very bytes that the signature is checked over
+	if err != nil {
+		return none, invalid("claims: %w", err)
+	}
+	iss, _ := claims["iss"].(string)
+	from, ok := v.issuers[iss] // byte for byte; RFC 8725 §3.8
+	if !ok {
+		return none, invalid("iss %s is not a configured issuer", quote(iss))
+	}
+	if !slices.Contains(from.Algorithms, h.alg) { // RFC 8725 §3.1
+		return none, invalid("alg %s is not allowed for the issuer", quote(h.alg))
+	}
+	id, err := v.checkClaims(from.Issuer, claims)
+	if err != nil {
+		return none, err
+	}
+	k, err := from.keys.find(ctx, h.kid) // only the keys of this very issuer
+	if err != nil {
+		return none, err
+	}
+	if h.alg != k.alg { // the key decides, not the token
+		return none, invalid("alg %s is not the key's %s", h.alg, k.alg)
+	}
+	if err := k.verify(parts.signed, parts.signature); err != nil {
+		return none, invalid("%w", err)
+	}
+	return id, nil
+}
+
+// invalid is an ErrInvalidToken with its reason. What the token says may be in a
+// reason only through quote.
+func invalid(reason string, args ...any) error {
+	return classed(broker.ErrInvalidToken, reason, args...)
+}
+
+func classed(class broker.Class, reason string, args ...any) error {
+	return fmt.Errorf("%w: %w", class, fmt.Errorf(reason, args...))
+}
+
+// quote makes text of unknown origin fit for an error: printable ASCII, short.
+func quote(text string) string {
+	const most = 48 // enough to recognise an issuer or a key by
+	if len(text) > most {
+		return strconv.QuoteToASCII(text[:most]) + "…"
+	}
+	return strconv.QuoteToASCII(text)
+}
