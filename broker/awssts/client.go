@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
@@ -21,25 +22,27 @@ import (
 const maxAnswerBytes = 1 << 20
 
 // newSTS makes the SDK's client. Credentials are anonymous and the files and
-// variables that other AWS tools read are shut out: a pod's own AWS_ROLE_ARN must
-// not become the broker's, and nothing here may ask the instance metadata.
+// variables that other AWS tools take them from are shut out: a pod's own
+// AWS_ROLE_ARN must not become the broker's, and nothing here may ask the
+// instance metadata. Of the environment, AWS_CA_BUNDLE and the proxies count.
 func newSTS(cfg Config) (*sts.Client, error) {
-	transport := cfg.Transport
-	if transport == nil {
-		transport = newTransport(cfg.MaxConcurrent)
-	}
 	shared, err := config.LoadDefaultConfig(context.Background(),
 		config.WithRegion(cfg.Region),
 		config.WithCredentialsProvider(aws.AnonymousCredentials{}),
 		config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
 		config.WithDefaultsMode(aws.DefaultsModeStandard), // "auto" asks the instance metadata for 4 s
-		config.WithHTTPClient(&http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect}),
+		config.WithHTTPClient(buildable(cfg.MaxConcurrent)),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // the attempts are counted here
 	)
 	if err != nil {
 		return nil, err
 	}
+	transport := cfg.Transport
+	if client, ok := shared.HTTPClient.(*awshttp.BuildableClient); ok && transport == nil {
+		transport = client.GetTransport() // with the CA bundle in it
+	}
 	return sts.NewFromConfig(shared, func(o *sts.Options) {
+		o.HTTPClient = &http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect}
 		o.BaseEndpoint = nil // not AWS_ENDPOINT_URL from the environment
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(cfg.Endpoint)
@@ -48,19 +51,16 @@ func newSTS(cfg Config) (*sts.Client, error) {
 	}), nil
 }
 
-// newTransport keeps as many connections as there are places: the SDK's own
+// buildable keeps as many connections as there are places: the SDK's default
 // keeps ten, and shakes hands again for every burst above.
-func newTransport(places int) *http.Transport {
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext, // within MaxTimeout, so that a second attempt fits
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(places)},
-		TLSHandshakeTimeout: time.Second,
-		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        places, MaxIdleConnsPerHost: places, MaxConnsPerHost: places,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
+func buildable(places int) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.DialContext = (&net.Dialer{Timeout: time.Second}).DialContext // within MaxTimeout, so that a second attempt fits
+		t.TLSHandshakeTimeout = time.Second
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(places)}
+		t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = places, places, places
+		t.MaxResponseHeaderBytes = 64 << 10
+	})
 }
 
 func refuseRedirect(*http.Request, []*http.Request) error {

@@ -5,18 +5,21 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
 
 	"credential-broker/broker"
 )
@@ -125,23 +128,35 @@ func (r *reader) parse(data []byte) node {
 		r.problems = append(r.problems, Problem{r.file, 1, 1, "", fmt.Sprintf("%d bytes, at most %d", len(data), maxFileBytes)})
 		return node{}
 	}
-	// Twice the same key is a problem with a place like others, so the parser lets it pass.
-	doc, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		p := Problem{r.file, 1, 1, "", "not YAML"}
-		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) && syntax.GetToken() != nil {
-			p.Line, p.Column = syntax.GetToken().Position.Line, syntax.GetToken().Position.Column
-			p.What = syntax.GetMessage()
+	var doc, second yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	if err := dec.Decode(&doc); err != nil || len(doc.Content) != 1 {
+		r.syntax(err)
+		return node{}
+	}
+	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
+		r.problems = append(r.problems, Problem{r.file, max(1, second.Line), 1, "", "more than one document"})
+		return node{}
+	}
+	return node{r: r, yaml: doc.Content[0]}
+}
+
+// place finds the line in the parser's words.
+var place = regexp.MustCompile(`\Ayaml: (?:line (\d+): )?(.*)\z`)
+
+// syntax reports that the file is not YAML.
+func (r *reader) syntax(err error) {
+	p := Problem{r.file, 1, 1, "", "empty"}
+	if err != nil && !errors.Is(err, io.EOF) {
+		p.What = "not YAML"
+		if m := place.FindStringSubmatch(err.Error()); m != nil {
+			p.What = "not YAML: " + m[2]
+			if line, err := strconv.Atoi(m[1]); err == nil {
+				p.Line = line
+			}
 		}
-		r.problems = append(r.problems, p)
-		return node{}
 	}
-	if len(doc.Docs) != 1 || doc.Docs[0].Body == nil {
-		r.problems = append(r.problems, Problem{r.file, 1, 1, "", fmt.Sprintf("%d documents, one is needed", len(doc.Docs))})
-		return node{}
-	}
-	return node{r: r, ast: doc.Docs[0].Body}
+	r.problems = append(r.problems, p)
 }
 
 // revision names a configuration by the digest of everything that was read,

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
+	"go.yaml.in/yaml/v3"
 )
 
 // reader collects what is read and what is wrong.
@@ -23,32 +23,32 @@ type reader struct {
 // default.
 type node struct {
 	r       *reader
-	ast     ast.Node // nil: absent
-	path    string   // "grants[0].prefix"
-	key     string   // "grants[].prefix"
-	at      ast.Node // where a problem with an absent key is shown
-	missing string   // the default of an absent key
+	yaml    *yaml.Node // nil: absent
+	path    string     // "grants[0].prefix"
+	key     string     // "grants[].prefix"
+	at      *yaml.Node // where a problem with an absent key is shown
+	missing string     // the default of an absent key
 }
 
 func (n node) problem(format string, args ...any) {
-	at := n.ast
-	if at == nil {
-		at = n.at
-	}
 	p := Problem{File: n.r.file, Line: 1, Column: 1, Path: n.path, What: fmt.Sprintf(format, args...)}
-	if at != nil && at.GetToken() != nil {
-		p.Line, p.Column = at.GetToken().Position.Line, at.GetToken().Position.Column
+	if at := n.where(); at != nil {
+		p.Line, p.Column = at.Line, at.Column
 	}
 	n.r.problems = append(n.r.problems, p)
 }
 
 // absent reports whether the key is not in the file, or is there without a value.
-func (n node) absent() bool {
-	if n.ast == nil {
+func (n node) absent() bool { return n.yaml == nil || n.yaml.ShortTag() == "!!null" }
+
+// plain refuses what makes a file read otherwise than it looks: anchors,
+// aliases and tags.
+func (n node) plain() bool {
+	if n.yaml == nil || n.yaml.Kind != yaml.AliasNode && n.yaml.Anchor == "" && n.yaml.Style&yaml.TaggedStyle == 0 {
 		return true
 	}
-	_, null := n.ast.(*ast.NullNode)
-	return null
+	n.problem("anchors, aliases and tags are not taken")
+	return false
 }
 
 // object reads a mapping. Keys that are not in Keys, or that occur twice, are
@@ -66,13 +66,13 @@ func (n node) object() map[string]node {
 		child, ok := known[e.name]
 		switch {
 		case !ok:
-			node{r: n.r, ast: e.key, path: join(n.path, e.name)}.problem("unknown key")
+			node{r: n.r, yaml: e.key, path: join(n.path, e.name)}.problem("unknown key")
 			continue
-		case child.ast != nil:
-			node{r: n.r, ast: e.key, path: child.path}.problem("given twice")
+		case child.yaml != nil:
+			node{r: n.r, yaml: e.key, path: child.path}.problem("given twice")
 			continue
 		}
-		child.ast = e.value
+		child.yaml = e.value
 		known[e.name] = child
 	}
 	for _, child := range known {
@@ -84,40 +84,35 @@ func (n node) object() map[string]node {
 	return known
 }
 
-func (n node) where() ast.Node {
-	if n.ast != nil {
-		return n.ast
+func (n node) where() *yaml.Node {
+	if n.yaml != nil {
+		return n.yaml
 	}
 	return n.at
 }
 
 type entry struct {
 	name       string
-	key, value ast.Node
+	key, value *yaml.Node
 }
 
 // entries returns the members of a mapping as they stand.
 func (n node) entries() []entry {
-	if n.absent() {
+	if n.absent() || !n.plain() {
 		return nil
 	}
-	var values []*ast.MappingValueNode
-	switch m := n.ast.(type) {
-	case *ast.MappingNode:
-		values = m.Values
-	case *ast.MappingValueNode:
-		values = []*ast.MappingValueNode{m}
-	default:
+	if n.yaml.Kind != yaml.MappingNode {
 		n.problem("must be a mapping")
+		return nil
 	}
 	var entries []entry
-	for _, v := range values {
-		key, ok := v.Key.(*ast.StringNode)
-		if !ok {
-			node{r: n.r, ast: v.Key, path: n.path}.problem("a key must be plain text")
-			continue
+	for i := 0; i+1 < len(n.yaml.Content); i += 2 {
+		key, value := n.yaml.Content[i], n.yaml.Content[i+1]
+		if k := (node{r: n.r, yaml: key, path: n.path}); key.ShortTag() != "!!str" {
+			k.problem("a key must be plain text")
+		} else if k.plain() {
+			entries = append(entries, entry{key.Value, key, value})
 		}
-		entries = append(entries, entry{key.Value, key, v.Value})
 	}
 	return entries
 }
@@ -130,14 +125,16 @@ func (n node) list() []node {
 		}
 		return []node{{r: n.r, at: n.at, path: n.path, key: n.key + "[]", missing: n.missing}}
 	}
-	seq, ok := n.ast.(*ast.SequenceNode)
-	if !ok {
+	if !n.plain() {
+		return nil
+	}
+	if n.yaml.Kind != yaml.SequenceNode {
 		n.problem("must be a list")
 		return nil
 	}
-	nodes := make([]node, len(seq.Values))
-	for i, v := range seq.Values {
-		nodes[i] = node{r: n.r, ast: v, path: fmt.Sprintf("%s[%d]", n.path, i), key: n.key + "[]"}
+	nodes := make([]node, len(n.yaml.Content))
+	for i, v := range n.yaml.Content {
+		nodes[i] = node{r: n.r, yaml: v, path: fmt.Sprintf("%s[%d]", n.path, i), key: n.key + "[]"}
 	}
 	return nodes
 }
@@ -165,14 +162,26 @@ func (n node) text() string {
 		}
 		return n.note(n.missing)
 	}
-	switch v := n.ast.(type) {
-	case *ast.StringNode:
-		return n.note(n.expand(v.Value))
-	case *ast.LiteralNode:
-		return n.note(n.expand(v.Value.Value))
-	default:
-		n.problem("must be text, not %s; quote it if it is meant so", strings.ToLower(n.ast.Type().String()))
+	switch {
+	case !n.plain():
 		return ""
+	case n.yaml.ShortTag() == "!!str":
+		return n.note(n.expand(n.yaml.Value))
+	default:
+		n.problem("must be text, not %s; quote it if it is meant so", n.kind())
+		return ""
+	}
+}
+
+// kind names what stands there.
+func (n node) kind() string {
+	switch n.yaml.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return strings.TrimPrefix(n.yaml.ShortTag(), "!!")
 	}
 }
 
@@ -185,11 +194,8 @@ func (n node) note(s string) string {
 // scalar returns the text of a number or a boolean, which may come out of a
 // variable.
 func (n node) scalar() string {
-	if !n.absent() {
-		switch n.ast.(type) {
-		case *ast.IntegerNode, *ast.BoolNode:
-			return n.note(n.ast.GetToken().Value)
-		}
+	if !n.absent() && n.plain() && (n.yaml.ShortTag() == "!!int" || n.yaml.ShortTag() == "!!bool") {
+		return n.note(n.yaml.Value)
 	}
 	return n.text()
 }

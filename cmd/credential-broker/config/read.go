@@ -12,8 +12,6 @@ import (
 
 	"credential-broker/broker"
 	"credential-broker/policy"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // config reads the whole file.
@@ -171,15 +169,14 @@ func grant(n node) broker.Grant {
 func claims(n node) map[string]any {
 	all := map[string]any{}
 	for _, e := range n.entries() {
-		c := node{r: n.r, ast: e.value, path: join(n.path, e.name), key: n.key + "[]"}
+		c := node{r: n.r, yaml: e.value, path: join(n.path, e.name), key: n.key + "[]"}
 		if _, twice := all[e.name]; twice {
-			node{r: n.r, ast: e.key, path: c.path}.problem("given twice")
+			node{r: n.r, yaml: e.key, path: c.path}.problem("given twice")
 		}
-		switch v := e.value.(type) {
-		case *ast.BoolNode:
-			all[e.name] = v.Value
-			c.scalar()
-		case *ast.IntegerNode:
+		switch e.value.ShortTag() {
+		case "!!bool":
+			all[e.name] = c.boolean()
+		case "!!int":
 			all[e.name] = int64(c.integer(-1<<53, 1<<53)) // what every reader of JSON can hold exactly
 		default:
 			all[e.name] = c.text()
