@@ -1,0 +1,88 @@
+// Command demo tells the broker's whole story on one machine: a local Auth0, a
+// local AWS that enforces, and the broker between them, in one process, on
+// loopback.
+//
+//	go run ./cmd/demo
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// The modes of web_identity, as the configuration names them.
+const (
+	modeMinted    = "minted"
+	modeForwarded = "forwarded"
+)
+
+// options are the command line.
+type options struct {
+	JSON     bool   `name:"json" help:"Once all is ready, print one line of JSON with the addresses on standard output, and nothing else there."`
+	Headless bool   `help:"Leave the page out. This version has no page yet, so it always does." default:"true" negatable:""`
+	Mode     string `help:"What STS is shown: a token that the broker mints, or the caller's own (${enum})." enum:"minted,forwarded" default:"minted"`
+	Broker   string `help:"Address of the broker; port 0 takes any free one." default:"127.0.0.1:8080"`
+	Issuer   string `help:"Address of the local Auth0." default:"127.0.0.1:9400"`
+	AWS      string `name:"aws" help:"Address of the local AWS." default:"127.0.0.1:9000"`
+	Page     string `help:"Address of the page." default:"127.0.0.1:3000"`
+
+	unbounded bool      // tests: leave the role open to the whole bucket
+	log       io.Writer // of the broker's log and audit records
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the command: 0 when it was stopped, 1 when it failed, 2 when it was
+// called wrongly.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o := options{log: stderr}
+	exited := false
+	parser, err := kong.New(&o, kong.Name("demo"), kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
+		kong.Description("A local Auth0, a local AWS that enforces, and the broker between them. For this machine only: it listens on loopback."))
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
+		return 2
+	}
+	if _, err := parser.Parse(args); exited { // -h
+		return 0
+	} else if err != nil {
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
+		return 2
+	}
+	if err := tell(ctx, o, stdout); err != nil {
+		_, _ = fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
+	return 0
+}
+
+// tell runs the story until ctx ends or a part of it fails.
+func tell(ctx context.Context, o options, stdout io.Writer) (err error) {
+	s, err := start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if o.JSON {
+		err = json.NewEncoder(stdout).Encode(s)
+	} else {
+		err = introduce(stdout, s)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Wait(ctx)
+}

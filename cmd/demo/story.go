@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+
+	"golang.org/x/sync/errgroup"
+
+	"credential-broker/broker/brokertest"
+	"credential-broker/broker/brokertest/localauth0"
+	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/serve"
+)
+
+// story is the running demo. Its exported fields are what --json prints.
+type story struct {
+	Broker   string `json:"broker"`
+	Issuer   string `json:"issuer"` // as the tokens' `iss` has it, slash included
+	Audience string `json:"audience"`
+	STS      string `json:"sts"`
+	S3       string `json:"s3"`
+	Region   string `json:"region"`
+	Bucket   string `json:"bucket"`
+	Page     string `json:"page"` // empty: there is none
+
+	Mode string `json:"-"`
+
+	folder string // of the signing key
+	stop   context.CancelFunc
+	parts  *errgroup.Group
+	ended  <-chan struct{} // closed when a part has failed or stop was called
+	auth0  *localauth0.Server
+	aws    *brokertest.AWS
+}
+
+// start brings everything up and returns when the broker is ready. What it
+// started goes on until Close, or until ctx ends.
+func start(ctx context.Context, o options) (*story, error) {
+	ctx, stop := context.WithCancel(ctx)
+	parts, ctx := errgroup.WithContext(ctx)
+	s := &story{
+		Audience: brokertest.Audience, Region: brokertest.Region, Bucket: brokertest.Bucket,
+		Mode: o.Mode, stop: stop, parts: parts, ended: ctx.Done(),
+	}
+	if err := s.begin(ctx, o); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// begin opens the addresses, so that each part knows the others', and starts
+// the parts.
+func (s *story) begin(ctx context.Context, o options) (err error) {
+	var listeners [3]net.Listener
+	for i, part := range []struct{ flag, addr string }{{"--broker", o.Broker}, {"--issuer", o.Issuer}, {"--aws", o.AWS}} {
+		if listeners[i], err = brokertest.Listen(ctx, part.addr); err != nil {
+			return fmt.Errorf("%w (another address: %s)", err, part.flag)
+		}
+	}
+	s.Broker, s.Issuer, s.S3 = "http://"+listeners[0].Addr().String(), "http://"+listeners[1].Addr().String()+"/", "http://"+listeners[2].Addr().String()
+	s.STS = s.S3
+
+	if s.auth0, err = brokertest.NewAuth0(s.Issuer, pageOrigin(o), o.Mode == modeForwarded); err != nil {
+		return err
+	}
+	if s.aws, err = brokertest.NewAWS(s.account(o)); err != nil {
+		return err
+	}
+	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[1], brokertest.TrimSlashes(s.auth0)) })
+	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[2], s.aws) })
+	return s.startBroker(ctx, listeners[0], o)
+}
+
+// account is the AWS side of the mode: whose tokens the role trusts.
+func (s *story) account(o options) brokertest.AWSConfig {
+	cfg := brokertest.AWSConfig{Unbounded: o.unbounded, AllowedOrigins: []string{pageOrigin(o)}}
+	if o.Mode == modeMinted {
+		cfg.Trust = brokertest.Trust{Issuer: s.Broker, ClientIDs: []string{brokertest.STSAudience}}
+		return cfg
+	}
+	cfg.Trust = brokertest.Trust{
+		Issuer: s.Issuer, Audience: s.Audience,
+		ClientIDs: []string{localauth0.DemoSPA, localauth0.DemoCLI}, // STS looks at azp, which is the client
+	}
+	return cfg
+}
+
+// configuration is what an operator would write, for the addresses at hand.
+const configuration = `
+listen: "127.0.0.1:0"        # opened already
+admin_listen: "127.0.0.1:0"
+cors: {allowed_origins: ["{{.Page}}"]}
+issuers:
+  - url: {{.Issuer}}
+    audiences: [{{.Audience}}]
+    algorithms: [RS256]
+web_identity:
+  mode: {{.Mode}}
+{{- if .Key}}
+  issuer: {{.Broker}}
+  audience: {{.STSAudience}}
+  signing_keys: ["{{.Key}}"]
+{{- end}}
+sts: {region: {{.Region}}, endpoint: "{{.STS}}"}
+grants:
+  - name: uploads
+    match: {permissions: [upload:files]}
+    role_arn: {{.RoleARN}}
+    tenant: {claim: org_id, pattern: "org_[A-Za-z0-9]{1,40}"}
+    bucket: {{.Bucket}}
+    region: {{.Region}}
+    prefix: tenants/{tenant}/
+    access: [list, read, write, delete]
+    duration: 1h
+{{- if .Key}}
+  - name: reports
+    match: {permissions: [broker:act-for-tenant]}
+    role_arn: {{.RoleARN}}
+    tenant: {request: true, pattern: "org_[A-Za-z0-9]{1,40}"}
+    bucket: {{.Bucket}}
+    region: {{.Region}}
+    prefix: tenants/{tenant}/
+    access: [list, read]
+    duration: 1h
+{{- end}}
+`
+
+// startBroker runs the very service that the container runs, in this process.
+func (s *story) startBroker(ctx context.Context, listener net.Listener, o options) error {
+	key := ""
+	if o.Mode == modeMinted {
+		var err error
+		if key, err = s.signingKey(); err != nil {
+			return err
+		}
+	}
+	var text strings.Builder
+	t, err := template.New("configuration").Parse(configuration)
+	if err == nil {
+		err = t.Execute(&text, map[string]string{
+			"Page": pageOrigin(o), "Issuer": s.Issuer, "Audience": s.Audience, "Mode": s.Mode, "Key": key, "Broker": s.Broker,
+			"STSAudience": brokertest.STSAudience, "Region": s.Region, "STS": s.STS, "RoleARN": brokertest.RoleARN, "Bucket": s.Bucket,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("write the broker's configuration: %w", err)
+	}
+	cfg, err := config.Parse("demo.yaml", []byte(text.String()), os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	service, err := serve.New(cfg, serve.Options{
+		Listener: listener, Stdout: o.log, Log: slog.New(slog.NewJSONHandler(o.log, nil)), Ready: func() { close(ready) },
+	})
+	if err != nil {
+		return err
+	}
+	s.parts.Go(func() error { return service.Run(ctx) })
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the broker did not get ready: %w", context.Cause(ctx))
+	}
+}
+
+// signingKey makes the key of mode minted and returns the file's path.
+func (s *story) signingKey() (path string, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("make signing key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", fmt.Errorf("make signing key: %w", err)
+	}
+	if s.folder, err = os.MkdirTemp("", "credential-broker-demo-"); err != nil {
+		return "", fmt.Errorf("make signing key: %w", err)
+	}
+	path = filepath.Join(s.folder, "web-identity.pem")
+	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// Wait returns when ctx ends or when a part has ended, with what it said.
+func (s *story) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.ended:
+		return s.parts.Wait()
+	}
+}
+
+// Close stops everything and removes the signing key.
+func (s *story) Close() error {
+	s.stop()
+	err := s.parts.Wait()
+	if s.folder != "" {
+		err = errors.Join(err, os.RemoveAll(s.folder))
+	}
+	return err
+}
+
+// pageOrigin is the origin of the page, which may call Auth0, the broker and the bucket.
+func pageOrigin(o options) string { return "http://" + o.Page }
