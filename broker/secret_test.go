@@ -36,7 +36,7 @@ func TestASecretIsNotSeenHoweverItIsPrinted(t *testing.T) {
 		}
 	}
 	for _, handler := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
-		slog.New(handler).Info("m", "s", s, "h", h, "g", slog.GroupValue(slog.Any("s", s)))
+		slog.New(handler).LogAttrs(t.Context(), slog.LevelInfo, "m", slog.Any("s", s), slog.Any("h", h), slog.Group("g", slog.Any("s", s)))
 	}
 	fmt.Fprint(&out, fmt.Errorf("token %v", s))
 	got := strings.ToLower(out.String())

@@ -1,8 +1,8 @@
 package policy
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -221,13 +221,16 @@ func texts(v any) ([]string, error) {
 // parseStrict reads one JSON value and nothing after it. A member name that
 // occurs twice is refused: which of the two counts differs between readers.
 func parseStrict(text string) (any, error) {
-	dec := json.NewDecoder(bytes.NewReader([]byte(text)))
+	if !json.Valid([]byte(text)) { // the grammar as a whole; reading it token by token is more lenient
+		return nil, errors.New("not JSON")
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	v, err := parseValue(dec)
 	if err != nil {
 		return nil, fmt.Errorf("JSON: %w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token documents io.EOF itself
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("JSON: something after the document")
 	}
 	return v, nil

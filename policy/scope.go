@@ -32,8 +32,9 @@ func ParseBucket(s string) (Bucket, error) {
 	}
 	for i := range len(s) {
 		c := s[i]
+		lower := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
 		inner := c == '-' && i != 0 && i != len(s)-1
-		if !inner && !('a' <= c && c <= 'z' || '0' <= c && c <= '9') {
+		if !lower && !inner {
 			return Bucket{}, fmt.Errorf("%w bucket %q: lower-case letters, digits and inner hyphens only", ErrInvalid, s)
 		}
 	}

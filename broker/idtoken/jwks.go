@@ -1,6 +1,7 @@
 package idtoken
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func parseKeySet(data []byte, log *slog.Logger) (map[string]key, error) {
 			if errors.Is(err, errSecret) {
 				level = slog.LevelError // the issuer must be told: the secret is out
 			}
-			log.Log(nil, level, "leave out a signing key", "kid", quote(kid), "reason", err) //nolint:staticcheck // there is no context to log with
+			log.LogAttrs(context.Background(), level, "leave out a signing key", slog.String("kid", quote(kid)), slog.String("reason", err.Error()))
 			continue
 		}
 		keys[kid] = k

@@ -55,7 +55,7 @@ type answer struct {
 }
 
 func newKeySet(cfg Config, i Issuer, client *http.Client) *keySet {
-	log := cfg.Log.With("issuer", i.URL)
+	log := cfg.Log.With(slog.String("issuer", i.URL))
 	return &keySet{
 		issuer:  i.URL,
 		fetch:   source{client: client, issuer: i.URL, jwksURL: i.JWKSURL, log: log}.fetch,
@@ -166,7 +166,7 @@ func (s *keySet) refresh(ctx context.Context) error {
 	s.flight, s.err = nil, err
 	s.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "fetch signing keys", "error", err)
+		s.log.LogAttrs(ctx, slog.LevelError, "fetch signing keys", slog.String("error", err.Error()))
 	}
 	s.observe(s.issuer, err)
 	return err

@@ -21,6 +21,9 @@ const maxDepth = 16
 // or after the object. data must be bounded by the caller; errors hold no more of
 // it than a shortened, quoted name.
 func parseObject(data []byte) (map[string]any, error) {
+	if !json.Valid(data) { // the grammar as a whole; reading it token by token is more lenient
+		return nil, errors.New("not JSON")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {

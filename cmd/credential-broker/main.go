@@ -23,7 +23,7 @@ import (
 )
 
 // version is set by the linker: -X main.version=v1.2.3.
-var version = "" //nolint:gochecknoglobals // the linker can set nothing else
+var version = ""
 
 // The exit codes.
 const (

@@ -233,7 +233,9 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	s.verifier.Start(background)
+	if err := s.verifier.Start(background); err != nil {
+		parts.Go(func() error { return err }) // ends the others
+	}
 	parts.Go(func() error { s.announce(background); return nil })
 	select {
 	case <-ctx.Done():
