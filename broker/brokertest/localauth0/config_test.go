@@ -17,7 +17,7 @@ import (
 func TestBadConfigurationIsRefused(t *testing.T) {
 	type cfg = localauth0.Config
 	keys := keyPair(t)
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // G403: weak on purpose, it must be refused
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}

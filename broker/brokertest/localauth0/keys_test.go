@@ -1,7 +1,7 @@
 package localauth0_test
 
 import (
-	"crypto/sha1" //nolint:gosec // RFC 7517 §4.8: x5t is a SHA-1 thumbprint by definition
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -40,7 +40,7 @@ func TestKeysCarryACertificateAsAuth0sDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		thumb := sha1.Sum(der) //nolint:gosec // as above
+		thumb := sha1.Sum(der)
 		if k.X5t != base64.RawURLEncoding.EncodeToString(thumb[:]) || !published[k.Kid].Equal(cert.PublicKey) {
 			t.Errorf("key %s: certificate or thumbprint is another's", k.Kid)
 		}

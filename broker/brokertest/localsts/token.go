@@ -156,7 +156,6 @@ func read(claims map[string]any, clientIDs []string) (token, error) {
 	}
 	if v, present := claims["https://aws.amazon.com/roles"]; present {
 		if text, ok := v.(string); ok {
-			v = strings.Split(text, ";")
 			t.roles = strings.Split(text, ";")
 		} else {
 			t.roles = stringList(v)
@@ -295,7 +294,12 @@ func (k jwk) public() (crypto.PublicKey, error) {
 		if !ok {
 			return nil, fmt.Errorf("curve %q", k.Crv)
 		}
-		return &ecdsa.PublicKey{Curve: curve, X: number(k.X), Y: number(k.Y)}, nil
+		x, err1 := base64.RawURLEncoding.DecodeString(k.X)
+		y, err2 := base64.RawURLEncoding.DecodeString(k.Y)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		return ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, x, y)) // SEC 1 §2.3.3
 	default:
 		return nil, fmt.Errorf("key type %q", k.Kty)
 	}
