@@ -1,0 +1,95 @@
+package policy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"credential-broker/policy"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden documents")
+
+func goldens(t testing.TB) map[string]policy.Scope {
+	with := func(change func(*policy.Scope)) policy.Scope { return scope(t, "org_acme", change) }
+	access := func(a policy.Access) policy.Scope { return with(func(s *policy.Scope) { s.Access = a }) }
+	return map[string]policy.Scope{
+		"all":    with(nil),
+		"list":   access(policy.List),
+		"read":   access(policy.Read),
+		"write":  access(policy.Write),
+		"delete": access(policy.Delete),
+		"folder": with(func(s *policy.Scope) { s.Path = path(t, "in/box/") }),
+		"object": with(func(s *policy.Scope) { s.Path, s.Access = path(t, "in/a.txt"), policy.Read|policy.Write }),
+		"china":  with(func(s *policy.Scope) { s.Partition = policy.AWSChina }),
+		"usgov":  with(func(s *policy.Scope) { s.Partition = policy.AWSUSGov }),
+		"user": with(func(s *policy.Scope) {
+			prefix, err := template(t, "tenants/{tenant}/users/{user}/").Render(tenant(t, "org_acme"), policy.UserOf("i", "s"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Prefix = prefix
+		}),
+	}
+}
+
+func TestDocumentsAreTheGoldenOnes(t *testing.T) {
+	for name, s := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			document, err := policy.Generate(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join("testdata", name+".json")
+			if *update {
+				if err := os.WriteFile(file, []byte(document.String()+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(strings.TrimSpace(string(want)), document.String()); diff != "" {
+				t.Errorf("(-golden +got)\n%s", diff)
+			}
+			if err := policy.Confined(document.String(), s); err != nil {
+				t.Error(err)
+			}
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, []byte(document.String())); err != nil || compact.String() != document.String() {
+				t.Errorf("not minified JSON: %v", err)
+			}
+			again, err := policy.Generate(s)
+			if err != nil || again != document || again.Digest() != document.Digest() || len(document.Digest()) != 64 {
+				t.Errorf("another document the second time: %v", err)
+			}
+		})
+	}
+}
+
+// The bounds of templates, tenants and paths are such that every document fits:
+// the limit in Generate is for whoever changes them.
+func TestTheLongestScopeFits(t *testing.T) {
+	long := strings.Repeat("a", 116)
+	s := scope(t, "org_acme", func(s *policy.Scope) {
+		prefix, err := template(t, long+"/{tenant}/{user}/"+long+"/").Render(tenant(t, strings.Repeat("t", 63)), policy.UserOf("i", "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Prefix, s.Path = prefix, path(t, strings.Repeat("b/", 128))
+	})
+	document, err := policy.Generate(s)
+	if err != nil || len(document.String()) < 1500 || len(document.String()) > policy.MaxDocumentBytes {
+		t.Errorf("%d bytes, %v", len(document.String()), err)
+	}
+	if !(policy.Document{}).IsZero() || (policy.Document{}).String() != "" {
+		t.Error("the zero document is a policy")
+	}
+}
