@@ -55,6 +55,12 @@ func TestATemplateKeepsTenantsApartByItsForm(t *testing.T) {
 	}
 }
 
+func TestAVariableInPartOfASegmentIsExplained(t *testing.T) {
+	if _, err := policy.ParseTemplate("t-{tenant}/"); err == nil || !strings.Contains(err.Error(), "a variable is not the whole segment") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNothingIsRenderedOfNothing(t *testing.T) {
 	user, acme := policy.UserOf("i", "s"), tenant(t, "org_a")
 	for name, render := range map[string]func() (policy.Prefix, error){
@@ -100,6 +106,7 @@ func TestOverlapsFindsTemplatesWhoseTenantsCanMeet(t *testing.T) {
 		{"tenants/{tenant}/", "tenants/{tenant}/in/", false},
 		{"tenants/{tenant}/", "archive/{tenant}/", false},
 		{"tenants/{tenant}/", "tenants/shared/{tenant}/", true},
+		{"a/{tenant}/", "b/x/{tenant}/", false},
 		{"{tenant}/", "tenants/{tenant}/", true},
 		{"{tenant}/", "a.b/{tenant}/", false}, // no tenant has a dot
 		{"{tenant}/{user}/", "{user}/{tenant}/", true},
