@@ -106,6 +106,8 @@ func (c *Client) Issue(ctx context.Context, order broker.Order) (broker.Credenti
 	case c.places <- struct{}{}:
 		defer func() { <-c.places }()
 	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // no place in time, or one in the last moment
 		err := fmt.Errorf("%w: %d orders are under way at STS: %w", broker.ErrBusy, cap(c.places), ctx.Err())
 		return broker.Credentials{}, broker.WithRetryAfter(err, busyRetryAfter)
 	}

@@ -15,6 +15,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // maxAnswerBytes bounds what is read of an answer. A session token has at most
@@ -29,9 +30,11 @@ func newSTS(cfg Config) (*sts.Client, error) {
 	shared, err := config.LoadDefaultConfig(context.Background(),
 		config.WithRegion(cfg.Region),
 		config.WithCredentialsProvider(aws.AnonymousCredentials{}),
+		config.WithSharedConfigProfile("default"), // not AWS_PROFILE: there are no files to find it in
 		config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
 		config.WithDefaultsMode(aws.DefaultsModeStandard), // "auto" asks the instance metadata for 4 s
 		config.WithHTTPClient(buildable(cfg.MaxConcurrent)),
+		config.WithLogger(logging.Nop{}), // it writes to standard error
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // the attempts are counted here
 	)
 	if err != nil {
