@@ -96,8 +96,11 @@ func parseKeySet(data []byte, log *slog.Logger) (map[string]key, error) {
 // parseJWK makes a key of one JWK, or says why it is left out.
 func parseJWK(jwk map[string]any) (key, error) {
 	kty, _ := jwk["kty"].(string)
-	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
-		if _, ok := jwk[name]; ok || kty == "oct" { // RFC 7518 §6.2.2, §6.3.2, §6.4
+	if kty == "oct" {
+		return key{}, errSecret
+	}
+	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} { // RFC 7518 §6.2.2, §6.3.2, §6.4
+		if _, ok := jwk[name]; ok {
 			return key{}, errSecret
 		}
 	}

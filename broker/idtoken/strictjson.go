@@ -20,6 +20,11 @@ const maxDepth = 16
 // or after the object. data must be bounded by the caller; errors hold no more of
 // it than a shortened, quoted name.
 func parseObject(data []byte) (map[string]any, error) {
+	// The grammar as a whole, and nothing before or after it, which reading token by
+	// token would not notice.
+	if !json.Valid(data) {
+		return nil, errors.New("not JSON")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {

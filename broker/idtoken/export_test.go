@@ -1,0 +1,25 @@
+package idtoken
+
+import "log/slog"
+
+// ParseObject is parseObject.
+func ParseObject(data []byte) (map[string]any, error) { return parseObject(data) }
+
+// TestKey is what a key is.
+type TestKey struct {
+	Alg    string
+	Public any
+}
+
+// ParseKeySet is parseKeySet.
+func ParseKeySet(data []byte, log *slog.Logger) (map[string]TestKey, error) {
+	keys, err := parseKeySet(data, log)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]TestKey{}
+	for kid, k := range keys {
+		out[kid] = TestKey{k.alg, k.public}
+	}
+	return out, nil
+}
