@@ -3,11 +3,16 @@ package awssts_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -207,6 +212,39 @@ func TestTheEnvironmentGivesNeitherCredentialsNorAnEndpoint(t *testing.T) {
 	}
 	if f.hosts[0] != "https://sts.eu-west-1.amazonaws.com" {
 		t.Errorf("asked %s", f.hosts[0])
+	}
+}
+
+func TestABundleOfRootsIsReadOrSaid(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.WriteString(w, goodFields(r.PostForm).xml())
+	}))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(bundle, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := awssts.Config{Region: "eu-west-1", MaxConcurrent: 1, Assert: assert(false), Endpoint: server.URL}
+	for file, want := range map[string]broker.Class{bundle: "", "": broker.ErrSTSUnavailable} {
+		t.Setenv("AWS_CA_BUNDLE", file)
+		c, err := awssts.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Issue(t.Context(), order(t, nil)); broker.ClassOf(err) != want {
+			t.Errorf("bundle %q: %v", file, err)
+		}
+	}
+	for _, file := range []string{"/nonexistent", "/dev/null"} {
+		t.Setenv("AWS_CA_BUNDLE", file)
+		if _, err := awssts.New(cfg); err == nil {
+			t.Errorf("bundle %q is taken", file)
+		}
 	}
 }
 

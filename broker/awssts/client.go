@@ -1,18 +1,18 @@
 package awssts
 
 import (
-	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
@@ -22,48 +22,71 @@ import (
 // 4096 bytes, so the whole answer has less than 10 kB.
 const maxAnswerBytes = 1 << 20
 
-// newSTS makes the SDK's client. Credentials are anonymous and the files and
-// variables that other AWS tools take them from are shut out: a pod's own
-// AWS_ROLE_ARN must not become the broker's, and nothing here may ask the
-// instance metadata. Of the environment, AWS_CA_BUNDLE and the proxies count.
+// newSTS makes the SDK's client. It is put together by hand, and not by
+// config.LoadDefaultConfig, which would look for credentials, profiles and
+// endpoints that are meant for others: a pod's own AWS_ROLE_ARN must not become
+// the broker's, and nothing here may ask the instance metadata. Of the
+// environment, AWS_CA_BUNDLE and the proxies count.
 func newSTS(cfg Config) (*sts.Client, error) {
-	shared, err := config.LoadDefaultConfig(context.Background(),
-		config.WithRegion(cfg.Region),
-		config.WithCredentialsProvider(aws.AnonymousCredentials{}),
-		config.WithSharedConfigProfile("default"), // not AWS_PROFILE: there are no files to find it in
-		config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
-		config.WithDefaultsMode(aws.DefaultsModeStandard), // "auto" asks the instance metadata for 4 s
-		config.WithHTTPClient(buildable(cfg.MaxConcurrent)),
-		config.WithLogger(logging.Nop{}), // it writes to standard error
-		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }), // the attempts are counted here
-	)
+	transport := cfg.Transport
+	if transport == nil {
+		env, err := config.NewEnvConfig()
+		if err != nil {
+			return nil, fmt.Errorf("read the environment: %w", err)
+		}
+		if transport, err = newTransport(cfg.MaxConcurrent, env.CustomCABundle); err != nil {
+			return nil, err
+		}
+	}
+	options := sts.Options{
+		Region:      cfg.Region, // the region's own endpoint; the global one's tokens are not good everywhere
+		Credentials: aws.AnonymousCredentials{},
+		HTTPClient:  &http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect},
+		Retryer:     aws.NopRetryer{}, // the attempts are counted here
+		Logger:      logging.Nop{},    // it would write to standard error
+	}
+	if cfg.Endpoint != "" {
+		options.BaseEndpoint = aws.String(cfg.Endpoint)
+	}
+	return sts.New(options), nil
+}
+
+// newTransport keeps as many connections as there are places: the SDK's own
+// keeps ten, and shakes hands again for every burst above.
+func newTransport(places int, caBundle string) (*http.Transport, error) {
+	roots, err := readRoots(caBundle)
 	if err != nil {
 		return nil, err
 	}
-	transport := cfg.Transport
-	if client, ok := shared.HTTPClient.(*awshttp.BuildableClient); ok && transport == nil {
-		transport = client.GetTransport() // with the CA bundle in it
-	}
-	return sts.NewFromConfig(shared, func(o *sts.Options) {
-		o.HTTPClient = &http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect}
-		o.BaseEndpoint = nil // not AWS_ENDPOINT_URL from the environment
-		if cfg.Endpoint != "" {
-			o.BaseEndpoint = aws.String(cfg.Endpoint)
-		}
-		o.ClientLogMode = 0 // it would write tokens
-	}), nil
+	return &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, // within MaxTimeout, so that a second attempt fits
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12, RootCAs: roots, ClientSessionCache: tls.NewLRUClientSessionCache(places),
+		},
+		TLSHandshakeTimeout: time.Second,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        places, MaxIdleConnsPerHost: places, MaxConnsPerHost: places,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}, nil
 }
 
-// buildable keeps as many connections as there are places: the SDK's default
-// keeps ten, and shakes hands again for every burst above.
-func buildable(places int) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.DialContext = (&net.Dialer{Timeout: time.Second}).DialContext // within MaxTimeout, so that a second attempt fits
-		t.TLSHandshakeTimeout = time.Second
-		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(places)}
-		t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = places, places, places
-		t.MaxResponseHeaderBytes = 64 << 10
-	})
+// readRoots reads the certificates of AWS_CA_BUNDLE, or gives nil, which stands
+// for the system's, where it is not set.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file) //nolint:gosec // the operator names the file
+	if err != nil {
+		return nil, fmt.Errorf("read AWS_CA_BUNDLE: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("read AWS_CA_BUNDLE: no certificate in %s", file)
+	}
+	return roots, nil
 }
 
 func refuseRedirect(*http.Request, []*http.Request) error {
