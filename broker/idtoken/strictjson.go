@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -20,17 +21,19 @@ const maxDepth = 16
 // or after the object. data must be bounded by the caller; errors hold no more of
 // it than a shortened, quoted name.
 func parseObject(data []byte) (map[string]any, error) {
-	// The grammar as a whole, and nothing before or after it, which reading token by
-	// token would not notice.
-	if !json.Valid(data) {
-		return nil, errors.New("not JSON")
-	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
 	}
-	return parseMembers(d, 1)
+	object, err := parseMembers(d, 1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("bytes after the JSON object")
+	}
+	return object, nil
 }
 
 // parseMembers decodes the rest of an object whose brace has been read.
