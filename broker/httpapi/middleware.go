@@ -26,6 +26,7 @@ type event struct {
 	class  broker.Class
 	err    error
 	stack  []byte
+	asked  bool // the broker was: its own record says why it refused
 }
 
 const eventKey = "event"
@@ -76,12 +77,12 @@ func (a *API) log(c echo.Context, note *event, took time.Duration) {
 	level := slog.LevelInfo // the caller's fault, or nobody's
 	if c.Response().Status >= http.StatusInternalServerError {
 		level = slog.LevelError
-		if note.err != nil {
-			attrs = append(attrs, slog.String("error", note.err.Error()))
-		}
-		if note.stack != nil {
-			attrs = append(attrs, slog.String("stack", string(note.stack)))
-		}
+	}
+	if note.err != nil && (level == slog.LevelError || !note.asked) {
+		attrs = append(attrs, slog.String("error", note.err.Error()))
+	}
+	if note.stack != nil {
+		attrs = append(attrs, slog.String("stack", string(note.stack)))
 	}
 	a.cfg.Log.LogAttrs(c.Request().Context(), level, "request", attrs...)
 }

@@ -64,6 +64,7 @@ func (a *API) request(c echo.Context) (broker.Request, format, error) {
 		return broker.Request{}, "", fmt.Errorf("%w: %w", broker.ErrInvalidRequest, err)
 	}
 	agent := r.UserAgent()
+	eventOf(c).asked = true
 	return broker.Request{
 		Token: token, Grant: p.Grant, Access: p.Access, Path: p.Path, Duration: p.Duration, Tenant: p.Tenant,
 		ID: eventOf(c).id, Address: c.RealIP(), UserAgent: agent[:min(len(agent), maxUserAgentBytes)],
