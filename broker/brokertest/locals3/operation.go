@@ -2,7 +2,6 @@ package locals3
 
 import (
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
@@ -12,83 +11,105 @@ type check struct {
 	action   string
 	resource string
 	context  map[string]string
+	quiet    bool // asked for the answer's sake: no event tells of it
 }
 
 // operation is what a request amounts to.
 type operation struct {
 	checks []check
-	// serve answers in the store's place, with the body; nil leaves it to the store.
-	serve func(w http.ResponseWriter, body []byte) error
-}
-
-func (o operation) actions() []string {
-	names := make([]string, len(o.checks))
-	for i, c := range o.checks {
-		names[i] = c.action
-	}
-	return names
-}
-
-// checkURL refuses what readers of a URL understand in different ways.
-func checkURL(r *http.Request) error {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return refuse(http.StatusBadRequest, "InvalidURI", "Couldn't parse the specified URI.")
-	}
-	for name, values := range query {
-		if len(values) != 1 {
-			return refuse(http.StatusBadRequest, "InvalidArgument", "the parameter %q is given %d times", name, len(values))
-		}
-	}
-	for segment := range strings.SplitSeq(r.URL.Path, "/") {
-		if segment == "." || segment == ".." {
-			return refuse(http.StatusBadRequest, "InvalidURI", "a dot segment in the path")
-		}
-	}
-	return nil
+	// stores says that the body is an object or a part, and not a document.
+	stores bool
+	serve  func(w http.ResponseWriter, body []byte) error
 }
 
 // shape is one kind of request: its method, the sub-resource that must be in the
-// query, and the parameters that may be.
+// query, the parameters that may be, and the headers.
 type shape struct {
 	method      string
 	subresource string // empty: none of them
 	parameters  []string
+	headers     []string // x-amz-* and if-*; a * at the end stands for anything
 	make        func(*Server, *request) (operation, error)
 }
 
-// operation finds the one shape of a request. A parameter that belongs to no
-// shape, whatever its case, leaves none.
+// commonHeaders say nothing about what is asked for.
+func commonHeaders() []string {
+	return []string{
+		"x-amz-date", "x-amz-security-token", "x-amz-content-sha256", "x-amz-decoded-content-length", "x-amz-trailer",
+		"x-amz-user-agent", "x-amz-sdk-checksum-algorithm", "x-amz-checksum-mode",
+	}
+}
+
+func checksumHeaders(more ...string) []string {
+	return append(more, "x-amz-checksum-crc32", "x-amz-checksum-crc32c", "x-amz-checksum-crc64nvme", "x-amz-checksum-sha1", "x-amz-checksum-sha256")
+}
+
+func encryptionHeaders(more ...string) []string {
+	return append(more, "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
+		"x-amz-server-side-encryption-bucket-key-enabled", "x-amz-server-side-encryption-context")
+}
+
+// newObjectHeaders are those of a request that says what an object will be.
+func newObjectHeaders(more ...string) []string {
+	return encryptionHeaders(append(more, "x-amz-meta-*", "x-amz-acl", "x-amz-grant-*", "x-amz-tagging", "x-amz-checksum-algorithm", "x-amz-checksum-type")...)
+}
+
+// operation finds the one shape of a request. A parameter or a header that
+// belongs to no shape, whatever its case, leaves none.
 func (s *Server) operation(r *request) (operation, error) {
 	shapes := objectShapes()
 	switch {
+	case r.bucket == "" && r.key == "":
+		shapes = []shape{{method: http.MethodGet, make: listBuckets}}
 	case r.bucket == "":
-		shapes = []shape{{http.MethodGet, "", nil, listBuckets}}
+		return operation{}, refuse(http.StatusBadRequest, "InvalidURI", "an object without a bucket")
 	case r.key == "":
 		shapes = bucketShapes()
 	}
-	query := r.URL.Query()
 	for _, sh := range shapes {
-		if sh.method != r.Method || sh.subresource != "" && !query.Has(sh.subresource) {
+		if _, has := r.query[sh.subresource]; sh.method != r.Method || sh.subresource != "" && !has {
 			continue
 		}
-		known := true
-		for name := range query {
-			known = known && (name == sh.subresource || name == "x-id" || presigning(name) || slices.Contains(sh.parameters, name))
-		}
-		if known {
+		if sh.knowsParameters(r.query) {
+			if err := sh.checkHeaders(r.header); err != nil {
+				return operation{}, err
+			}
 			return sh.make(s, r)
 		}
 	}
-	return operation{}, refuse(http.StatusNotImplemented, "NotImplemented", "A parameter or a method that you provided implies functionality that is not implemented.")
+	return operation{}, notImplemented(r.Method)
 }
 
-// presigning reports whether a parameter belongs to a presigned URL.
-func presigning(name string) bool {
-	return slices.Contains([]string{
-		"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
-		"X-Amz-Security-Token", "X-Amz-Content-Sha256",
-	}, name)
+func (sh shape) knowsParameters(query map[string]string) bool {
+	for name := range query {
+		if name != sh.subresource && name != "x-id" && !slices.Contains(sh.parameters, name) {
+			return false
+		}
+	}
+	return true
+}
+
+func (sh shape) checkHeaders(h http.Header) error {
+	known := func(name string) bool {
+		return slices.ContainsFunc(append(commonHeaders(), sh.headers...), func(pattern string) bool {
+			start, any := strings.CutSuffix(pattern, "*")
+			return name == pattern || any && strings.HasPrefix(name, start)
+		})
+	}
+	for name, values := range h {
+		lower := strings.ToLower(name)
+		conditional := strings.HasPrefix(lower, "if-")
+		if !conditional && !strings.HasPrefix(lower, "x-amz-") {
+			continue
+		}
+		if !known(lower) {
+			return notImplemented(lower)
+		}
+		if len(values) != 1 {
+			return invalid("the header %s is given %d times", lower, len(values))
+		}
+	}
+	return nil
 }
 
 // bucketShapes are the requests for a bucket. Those that only ask whether
@@ -96,49 +117,54 @@ func presigning(name string) bool {
 func bucketShapes() []shape {
 	listing := []string{"prefix", "delimiter", "max-keys", "encoding-type"}
 	shapes := []shape{
-		{http.MethodHead, "", nil, listBucket("s3:ListBucket")},
-		{http.MethodGet, "", append([]string{"marker"}, listing...), listBucket("s3:ListBucket")},
-		{http.MethodGet, "list-type", append([]string{"continuation-token", "start-after", "fetch-owner"}, listing...), listBucket("s3:ListBucket")},
-		{http.MethodGet, "versions", append([]string{"key-marker", "version-id-marker"}, listing...), listBucket("s3:ListBucketVersions")},
-		{http.MethodGet, "uploads", []string{"prefix", "delimiter", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"}, listBucket("s3:ListBucketMultipartUploads")},
-		{http.MethodGet, "location", nil, onBucket("s3:GetBucketLocation")},
-		{http.MethodPost, "delete", nil, multiDelete},
-		{http.MethodPut, "", nil, onBucket("s3:CreateBucket")},
-		{http.MethodDelete, "", nil, onBucket("s3:DeleteBucket")},
+		{method: http.MethodHead, make: headBucket},
+		{method: http.MethodGet, parameters: append([]string{"marker"}, listing...), make: listObjects},
+		{method: http.MethodGet, subresource: "list-type", parameters: append([]string{"continuation-token", "start-after", "fetch-owner"}, listing...), make: listObjects},
+		{method: http.MethodGet, subresource: "versions", parameters: append([]string{"key-marker", "version-id-marker"}, listing...), make: unserved("s3:ListBucketVersions")},
+		{method: http.MethodGet, subresource: "uploads", parameters: []string{"prefix", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"}, make: listUploads},
+		{method: http.MethodGet, subresource: "location", make: location},
+		{method: http.MethodPost, subresource: "delete", headers: checksumHeaders(), make: multiDelete},
+		{method: http.MethodPut, make: unserved("s3:CreateBucket")}, // the buckets are those of the configuration
+		{method: http.MethodDelete, make: unserved("s3:DeleteBucket")},
 	}
 	for name, noun := range map[string]string{
 		"policy": "BucketPolicy", "acl": "BucketAcl", "cors": "BucketCORS", "versioning": "BucketVersioning",
 		"tagging": "BucketTagging", "lifecycle": "LifecycleConfiguration", "encryption": "EncryptionConfiguration",
 	} {
-		shapes = append(shapes, shape{http.MethodGet, name, nil, unserved("s3:Get" + noun)}, shape{http.MethodPut, name, nil, unserved("s3:Put" + noun)})
+		shapes = append(shapes, shape{method: http.MethodGet, subresource: name, make: unserved("s3:Get" + noun)},
+			shape{method: http.MethodPut, subresource: name, headers: checksumHeaders(), make: unserved("s3:Put" + noun)})
 	}
 	return shapes
 }
 
 func objectShapes() []shape {
-	overrides := []string{
+	reading := []string{
 		"partNumber", "response-content-type", "response-content-disposition", "response-cache-control",
 		"response-content-encoding", "response-content-language", "response-expires",
 	}
+	conditions := []string{"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"}
+	writing := append(newObjectHeaders(checksumHeaders("if-match", "if-none-match")...), "x-amz-copy-source", "x-amz-metadata-directive")
+	part := checksumHeaders("x-amz-copy-source", "x-amz-copy-source-range", "x-amz-checksum-algorithm")
+	completing := checksumHeaders("if-match", "if-none-match", "x-amz-mp-object-size", "x-amz-checksum-type")
 	return []shape{
-		{http.MethodGet, "", overrides, onObject("s3:GetObject")},
-		{http.MethodHead, "", overrides, onObject("s3:GetObject")},
-		{http.MethodGet, "versionId", overrides, unserved("s3:GetObjectVersion")},
-		{http.MethodHead, "versionId", overrides, unserved("s3:GetObjectVersion")},
-		{http.MethodGet, "uploadId", []string{"max-parts", "part-number-marker", "encoding-type"}, onUpload("s3:ListMultipartUploadParts")},
-		{http.MethodPut, "", nil, putObject},
-		{http.MethodPut, "uploadId", []string{"partNumber"}, uploadPart},
-		{http.MethodPost, "uploads", nil, createUpload},
-		{http.MethodPost, "uploadId", nil, onUpload("s3:PutObject")},
-		{http.MethodDelete, "", nil, onObject("s3:DeleteObject")},
-		{http.MethodDelete, "versionId", nil, unserved("s3:DeleteObjectVersion")},
-		{http.MethodDelete, "uploadId", nil, onUpload("s3:AbortMultipartUpload")},
-		{http.MethodGet, "tagging", nil, unserved("s3:GetObjectTagging")},
-		{http.MethodPut, "tagging", nil, unserved("s3:PutObjectTagging")},
-		{http.MethodDelete, "tagging", nil, unserved("s3:DeleteObjectTagging")},
-		{http.MethodGet, "acl", nil, unserved("s3:GetObjectAcl")},
-		{http.MethodPut, "acl", nil, unserved("s3:PutObjectAcl")},
-		{http.MethodGet, "attributes", nil, unserved("s3:GetObjectAttributes")},
+		{method: http.MethodGet, parameters: reading, headers: conditions, make: getObject},
+		{method: http.MethodHead, parameters: reading, headers: conditions, make: getObject},
+		{method: http.MethodGet, subresource: "versionId", parameters: reading, make: unserved("s3:GetObjectVersion")},
+		{method: http.MethodHead, subresource: "versionId", parameters: reading, make: unserved("s3:GetObjectVersion")},
+		{method: http.MethodGet, subresource: "uploadId", parameters: []string{"max-parts", "part-number-marker", "encoding-type"}, make: listParts},
+		{method: http.MethodPut, headers: writing, make: putObject},
+		{method: http.MethodPut, subresource: "uploadId", parameters: []string{"partNumber"}, headers: part, make: uploadPart},
+		{method: http.MethodPost, subresource: "uploads", headers: newObjectHeaders(), make: createUpload},
+		{method: http.MethodPost, subresource: "uploadId", headers: completing, make: completeUpload},
+		{method: http.MethodDelete, make: deleteObject},
+		{method: http.MethodDelete, subresource: "versionId", make: unserved("s3:DeleteObjectVersion")},
+		{method: http.MethodDelete, subresource: "uploadId", make: abortUpload},
+		{method: http.MethodGet, subresource: "tagging", make: unserved("s3:GetObjectTagging")},
+		{method: http.MethodPut, subresource: "tagging", headers: checksumHeaders(), make: unserved("s3:PutObjectTagging")},
+		{method: http.MethodDelete, subresource: "tagging", make: unserved("s3:DeleteObjectTagging")},
+		{method: http.MethodGet, subresource: "acl", make: unserved("s3:GetObjectAcl")},
+		{method: http.MethodPut, subresource: "acl", headers: newObjectHeaders(checksumHeaders()...), make: unserved("s3:PutObjectAcl")},
+		{method: http.MethodGet, subresource: "attributes", headers: []string{"x-amz-object-attributes"}, make: unserved("s3:GetObjectAttributes")},
 	}
 }
 
@@ -147,63 +173,34 @@ const arn = "arn:aws:s3:::"
 func (r *request) bucketARN() string { return arn + r.bucket }
 func (r *request) objectARN() string { return arn + r.bucket + "/" + r.key }
 
-// on returns the resource that a request is about.
-func (r *request) on() string {
+// on returns the check of an action on what the request is about.
+func (r *request) on(action string) check {
 	if r.key == "" {
-		return r.bucketARN()
+		return check{action: action, resource: r.bucketARN()}
 	}
-	return r.objectARN()
+	return check{action: action, resource: r.objectARN()}
 }
 
-func listBuckets(*Server, *request) (operation, error) {
-	return operation{checks: []check{{action: "s3:ListAllMyBuckets", resource: arn + "*"}}}, nil
-}
-
-// listBucket brings the condition keys of a listing: each only where the request
-// has the parameter.
-func listBucket(action string) func(*Server, *request) (operation, error) {
-	return func(_ *Server, r *request) (operation, error) {
-		query, context := r.URL.Query(), map[string]string{}
-		for _, name := range []string{"prefix", "delimiter", "max-keys"} {
-			if query.Has(name) {
-				context["s3:"+name] = query.Get(name)
-			}
+// newObjectChecks are what some headers of a write need on top.
+func (r *request) newObjectChecks() []check {
+	checks := []check{r.on("s3:PutObject")}
+	for name := range r.header {
+		lower := strings.ToLower(name)
+		if lower == "x-amz-acl" || strings.HasPrefix(lower, "x-amz-grant-") {
+			checks = append(checks, r.on("s3:PutObjectAcl"))
 		}
-		return operation{checks: []check{{action, r.bucketARN(), context}}}, nil
-	}
-}
-
-func onBucket(action string) func(*Server, *request) (operation, error) {
-	return func(_ *Server, r *request) (operation, error) {
-		if r.Method == http.MethodPut || r.Method == http.MethodDelete {
-			return unserved(action)(nil, r) // the buckets are those of the configuration
+		if lower == "x-amz-tagging" {
+			checks = append(checks, r.on("s3:PutObjectTagging"))
 		}
-		return operation{checks: []check{{action: action, resource: r.bucketARN()}}}, nil
 	}
-}
-
-func onObject(action string) func(*Server, *request) (operation, error) {
-	return func(_ *Server, r *request) (operation, error) {
-		return operation{checks: []check{{action: action, resource: r.objectARN()}}}, nil
-	}
-}
-
-// onUpload wants an upload id: to the store an empty one is none, and the
-// request another.
-func onUpload(action string) func(*Server, *request) (operation, error) {
-	return func(_ *Server, r *request) (operation, error) {
-		if r.URL.Query().Get("uploadId") == "" {
-			return operation{}, refuse(http.StatusBadRequest, "InvalidArgument", "empty uploadId")
-		}
-		return operation{checks: []check{{action: action, resource: r.objectARN()}}}, nil
-	}
+	return checks
 }
 
 // unserved checks the permission and then says that there is nothing behind it.
 func unserved(action string) func(*Server, *request) (operation, error) {
 	return func(_ *Server, r *request) (operation, error) {
-		return operation{checks: []check{{action: action, resource: r.on()}}, serve: func(http.ResponseWriter, []byte) error {
-			return refuse(http.StatusNotImplemented, "NotImplemented", "%s is not served here", action)
-		}}, nil
+		c := r.on(action)
+		c.context = r.listingContext()
+		return operation{checks: []check{c}, serve: func(http.ResponseWriter, []byte) error { return notImplemented(action) }}, nil
 	}
 }

@@ -2,28 +2,25 @@ package sigv4
 
 import (
 	"bufio"
-	"crypto/sha1" //nolint:gosec // a checksum that S3 clients may choose, not a signature
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"hash"
-	"hash/crc32"
-	"hash/crc64"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 )
 
-const (
-	maxChunk = 16 << 20 // SDKs send 64 kB to 8 MB; a chunk is held until its signature is checked
-	maxLine  = 1024     // of a chunk's or a trailer's line
-)
+// maxLine bounds a chunk's or a trailer's line: the longest that is known, a
+// trailer's signature, has under 100 bytes.
+const maxLine = 1024
 
 // chunks decodes aws-chunked: "size;chunk-signature=…\r\n" data "\r\n" …, then a
-// chunk of size 0 and, in the -TRAILER forms, a checksum that covers it all.
+// chunk of size 0 and, in the -TRAILER forms, a checksum that covers it all. A
+// chunk of any size is taken (SDKs send 64 kB, or the whole object as one), since
+// its data is passed on while it is hashed; whoever reads must wait for io.EOF.
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 type chunks struct {
 	source io.Closer
@@ -32,121 +29,125 @@ type chunks struct {
 
 	key      []byte // nil: chunks are not signed
 	prefix   string
-	previous string
+	previous string // signature, which the next one is chained to
 
 	trailer  string // name of the checksum; empty: there is none
 	checksum hash.Hash
 
-	current []byte // checked and not yet read
-	err     error  // sticks
+	rest  int64     // of the current chunk
+	given string    // its extension
+	sum   hash.Hash // of its data
+	err   error     // sticks
 }
 
 func newChunks(body io.ReadCloser, length int64) *chunks {
-	return &chunks{source: body, in: bufio.NewReader(body), left: length}
+	return &chunks{source: body, in: bufio.NewReader(body), left: length, sum: sha256.New()}
 }
 
 // Close implements io.Closer.
 func (c *chunks) Close() error { return c.source.Close() }
 
-// expectTrailer reads the name of the checksum that x-amz-trailer announces.
-func (c *chunks) expectTrailer(name string) error {
-	sums := map[string]func() hash.Hash{
-		"x-amz-checksum-crc32":  func() hash.Hash { return crc32.NewIEEE() },
-		"x-amz-checksum-crc32c": func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
-		"x-amz-checksum-crc64nvme": func() hash.Hash {
-			return crc64.New(crc64.MakeTable(0x9a6c9329ac4bc9b5)) // the NVMe polynomial, reflected
-		},
-		"x-amz-checksum-sha1":   sha1.New,
-		"x-amz-checksum-sha256": sha256.New,
+// Read implements io.Reader.
+func (c *chunks) Read(p []byte) (n int, err error) {
+	if c.err == nil && len(p) > 0 {
+		n, c.err = c.read(p)
 	}
-	newSum, ok := sums[strings.ToLower(name)]
-	if !ok {
-		return refuse(http.StatusBadRequest, "InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
-	}
-	c.trailer, c.checksum = strings.ToLower(name), newSum()
-	return nil
+	return n, c.err
 }
 
-// Read implements io.Reader.
-func (c *chunks) Read(p []byte) (int, error) {
-	for len(c.current) == 0 && c.err == nil {
-		c.current, c.err = c.next()
+func (c *chunks) read(p []byte) (int, error) {
+	if c.rest == 0 {
+		if err := c.open(); err != nil {
+			return 0, err
+		}
 	}
-	if len(c.current) > 0 {
-		n := copy(p, c.current)
-		c.current = c.current[n:]
+	n, err := c.in.Read(p[:min(int64(len(p)), c.rest)])
+	if err != nil {
+		return n, incomplete("a chunk's data")
+	}
+	_, _ = c.sum.Write(p[:n]) // hash.Hash never returns an error
+	if c.checksum != nil {
+		_, _ = c.checksum.Write(p[:n])
+	}
+	c.rest, c.left = c.rest-int64(n), c.left-int64(n)
+	if c.rest > 0 {
 		return n, nil
 	}
-	return 0, c.err
+	if err := c.checkChunk(); err != nil {
+		return n, err
+	}
+	return n, c.blank()
 }
 
-// next reads, checks and returns one chunk; io.EOF after the last, when all that
-// was announced has come.
-func (c *chunks) next() ([]byte, error) {
+// open reads the line of the next chunk. After the last, when all that was
+// announced has come and the end is right, it returns io.EOF.
+func (c *chunks) open() error {
 	line, err := c.line()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	sizeText, extension, _ := strings.Cut(line, ";")
-	size, err := strconv.ParseInt(sizeText, 16, 64)
-	if err != nil || size < 0 || size > maxChunk || sizeText[0] == '+' {
-		return nil, incomplete("a chunk's size")
+	text, extension, _ := strings.Cut(line, ";")
+	size, err := strconv.ParseUint(text, 16, 63)
+	if err != nil {
+		return incomplete("a chunk's size")
 	}
-	if size > c.left {
-		return nil, incomplete("more than x-amz-decoded-content-length")
+	c.rest, c.given = int64(size), extension
+	switch {
+	case c.rest > c.left:
+		return incomplete("more than x-amz-decoded-content-length")
+	case c.rest > 0:
+		return nil
+	case c.left > 0:
+		return incomplete("less than x-amz-decoded-content-length")
 	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(c.in, data); err != nil {
-		return nil, incomplete("a chunk's data")
+	if err := c.checkChunk(); err != nil {
+		return err
 	}
-	if err := c.checkChunk(extension, data); err != nil {
-		return nil, err
-	}
-	c.left -= size
-	if c.checksum != nil {
-		_, _ = c.checksum.Write(data) // hash.Hash never returns an error
-	}
-	if size > 0 {
-		return data, c.blank()
-	}
-	if c.left != 0 {
-		return nil, incomplete("less than x-amz-decoded-content-length")
-	}
-	return nil, c.end()
+	return c.end()
 }
 
 // checkChunk checks the signature that chains a chunk to the one before it.
-func (c *chunks) checkChunk(extension string, data []byte) error {
+func (c *chunks) checkChunk() error {
+	data := c.sum.Sum(nil)
+	c.sum.Reset()
 	if c.key == nil {
-		if extension != "" {
+		if c.given != "" {
 			return incomplete("a chunk's extension")
 		}
 		return nil
 	}
-	given, ok := strings.CutPrefix(extension, "chunk-signature=")
-	empty, sum := sha256.Sum256(nil), sha256.Sum256(data)
-	toSign := "AWS4-HMAC-SHA256-PAYLOAD\n" + c.prefix + c.previous + "\n" + hex.EncodeToString(empty[:]) + "\n" + hex.EncodeToString(sum[:])
-	return c.chain(given, ok, toSign)
+	given, ok := strings.CutPrefix(c.given, "chunk-signature=")
+	empty := sha256.Sum256(nil)
+	return c.chain(given, ok, "AWS4-HMAC-SHA256-PAYLOAD\n"+c.prefix+c.previous+"\n"+hex.EncodeToString(empty[:])+"\n"+hex.EncodeToString(data))
 }
 
 func (c *chunks) chain(given string, ok bool, toSign string) error {
-	want := hex.EncodeToString(mac(c.key, toSign))
-	if !ok || subtle.ConstantTimeCompare([]byte(given), []byte(want)) != 1 {
+	want := mac(c.key, toSign)
+	if !ok || !sameMAC(given, want) {
 		return refuse(http.StatusForbidden, "SignatureDoesNotMatch", "A chunk's signature does not match.")
 	}
-	c.previous = want
+	c.previous = encodeMAC(want)
 	return nil
 }
 
-// end reads what follows the last chunk.
+// end reads what follows the last chunk; io.EOF is its success.
 func (c *chunks) end() error {
-	if c.trailer == "" {
-		if err := c.blank(); err != nil {
+	if c.trailer != "" {
+		if err := c.checkTrailer(); err != nil {
 			return err
 		}
-		return c.nothingMore()
 	}
-	line, err := c.line()
+	if err := c.blank(); err != nil {
+		return err
+	}
+	if _, err := c.in.ReadByte(); !errors.Is(err, io.EOF) {
+		return incomplete("something after the last chunk")
+	}
+	return io.EOF
+}
+
+func (c *chunks) checkTrailer() error {
+	line, err := c.trailerLine()
 	if err != nil {
 		return err
 	}
@@ -155,36 +156,48 @@ func (c *chunks) end() error {
 	if !ok || name != c.trailer {
 		return refuse(http.StatusBadRequest, "MalformedTrailerError", "The trailer is not the one that was announced.")
 	}
-	if value != base64.StdEncoding.EncodeToString(c.checksum.Sum(nil)) {
-		return refuse(http.StatusBadRequest, "BadDigest", "The checksum in the trailer did not match what we received.")
-	}
 	if c.key != nil {
-		sum := sha256.Sum256([]byte(name + ":" + value + "\n"))
-		signatureLine, err := c.line()
+		signature, err := c.line()
 		if err != nil {
 			return err
 		}
-		given, ok := strings.CutPrefix(signatureLine, "x-amz-trailer-signature:")
+		given, ok := strings.CutPrefix(signature, "x-amz-trailer-signature:")
+		sum := sha256.Sum256([]byte(name + ":" + value + "\n"))
 		toSign := "AWS4-HMAC-SHA256-TRAILER\n" + c.prefix + c.previous + "\n" + hex.EncodeToString(sum[:])
 		if err := c.chain(strings.TrimSpace(given), ok, toSign); err != nil {
 			return err
 		}
 	}
-	if err := c.blank(); err != nil {
-		return err
+	if value != base64.StdEncoding.EncodeToString(c.checksum.Sum(nil)) {
+		return refuse(http.StatusBadRequest, "BadDigest", "The checksum in the trailer did not match what we received.")
 	}
-	return c.nothingMore()
+	return nil
 }
 
-func (c *chunks) nothingMore() error {
-	if _, err := c.in.ReadByte(); !errors.Is(err, io.EOF) {
-		return incomplete("something after the last chunk")
+// trailerLine reads the checksum. Some clients end it by LF CRLF, as an example
+// of the documentation has it, instead of CRLF.
+func (c *chunks) trailerLine() (string, error) {
+	text, err := c.upToLF()
+	if err != nil {
+		return "", err
 	}
-	return io.EOF
+	if line, ok := strings.CutSuffix(text, "\r"); ok {
+		return line, nil
+	}
+	return text, c.blank()
 }
 
 // line reads up to CRLF.
 func (c *chunks) line() (string, error) {
+	text, err := c.upToLF()
+	line, ok := strings.CutSuffix(text, "\r")
+	if err == nil && !ok {
+		err = incomplete("a line without CRLF")
+	}
+	return line, err
+}
+
+func (c *chunks) upToLF() (string, error) {
 	var b strings.Builder
 	for b.Len() < maxLine {
 		ch, err := c.in.ReadByte()
@@ -192,11 +205,7 @@ func (c *chunks) line() (string, error) {
 			return "", incomplete("a line")
 		}
 		if ch == '\n' {
-			line, ok := strings.CutSuffix(b.String(), "\r")
-			if !ok || line == "" {
-				return "", incomplete("a line")
-			}
-			return line, nil
+			return b.String(), nil
 		}
 		b.WriteByte(ch)
 	}

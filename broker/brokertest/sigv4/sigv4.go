@@ -2,6 +2,9 @@
 // local AWS that tests and the demo run against: in the Authorization header and
 // in the query, whole payloads and all the chunked forms of S3 with trailers.
 //
+// What it does not know it refuses: an unsigned x-amz-* header, a second
+// signature, a parameter given twice, a streaming payload in a presigned URL.
+//
 // https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 package sigv4
 
@@ -13,24 +16,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"slices"
-	"sort"
-	"strconv"
-	"strings"
 	"time"
 )
 
 const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	timeFormat = "20060102T150405Z"
-	// maxSkew is how far the time of a request may be from ours.
+	serviceS3  = "s3"
+	// maxSkew is how far the time of a request may be from ours, either way.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html#RESTAuthenticationTimeStamp
 	maxSkew = 15 * time.Minute
-	// maxExpires is the longest life of a presigned URL: seven days.
+	// maxExpires is the longest life of a presigned URL in seconds: seven days.
+	// https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 	maxExpires = 604_800
 )
 
-// Error is a refusal in the words of S3.
+// Error is a refusal in the words of the service: of S3, or of the query
+// protocol for others.
 type Error struct {
 	Status  int
 	Code    string
@@ -40,23 +42,26 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-func refuse(status int, code, format string, args ...any) error {
+func refuse(status int, code, format string, args ...any) *Error {
 	return &Error{status, code, fmt.Sprintf(format, args...)}
 }
 
-func denied(format string, args ...any) error {
+func denied(format string, args ...any) *Error {
 	return refuse(http.StatusForbidden, "AccessDenied", format, args...)
 }
 
-// Credential is what belongs to an access key.
+// Credential is what belongs to an access key. An empty secret and a zero
+// expiration refuse. An empty session token is that of a long-term key, with
+// which no token may be sent.
 type Credential struct {
 	Secret       string
-	SessionToken string // must be sent with every request
+	SessionToken string
 	Expiration   time.Time
 }
 
-// Verifier checks requests to one service in one region. All fields are needed.
-// It is safe for concurrent use.
+// Verifier checks requests to one service in one region. All fields are needed;
+// without one of them every request is refused. It is safe for concurrent use if
+// its functions are.
 type Verifier struct {
 	Region  string
 	Service string // "s3", "sts"
@@ -73,250 +78,110 @@ type signature struct {
 	hex         string
 	at          time.Time
 	presigned   bool
+	expires     time.Duration // of a presigned request
 	token       string
 	payload     string // x-amz-content-sha256
 }
 
 // Verify checks the signature and returns the access key that made it, and the
-// body as its owner meant it: decoded from chunks, and failing where it is read
-// beyond what was signed. Errors are *Error. The request's own body must not be
-// read any more.
-func (v Verifier) Verify(r *http.Request) (string, io.ReadCloser, error) {
-	s, err := v.parse(r)
-	if err != nil {
-		return "", nil, err
+// body as its owner meant it: decoded from chunks, and failing where it is not
+// what was signed or announced. The body may be acted upon only once it has been
+// read to io.EOF; what comes before another error is not to be trusted. Errors,
+// also those of the body, are *Error unless the transport failed. The request's
+// own body must not be read any more.
+func (v Verifier) Verify(r *http.Request) (accessKeyID string, body io.ReadCloser, err error) {
+	if v.Region == "" || v.Service == "" || v.Now == nil || v.Lookup == nil {
+		return "", nil, refuse(http.StatusInternalServerError, "InternalError", "the verifier is not complete")
 	}
-	cred, ok := v.Lookup(s.accessKeyID)
-	if !ok {
-		return "", nil, refuse(http.StatusForbidden, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
+	accessKeyID, body, refused := v.verify(r)
+	if refused != nil {
+		return "", nil, v.inWordsOf(refused)
 	}
-	// The token is bound to the key: neither another's nor none.
-	if subtle.ConstantTimeCompare([]byte(s.token), []byte(cred.SessionToken)) != 1 {
-		return "", nil, refuse(http.StatusForbidden, "InvalidToken", "The provided token is malformed or otherwise invalid.")
+	return accessKeyID, body, nil
+}
+
+func (v Verifier) verify(r *http.Request) (string, io.ReadCloser, *Error) {
+	if r.Body == nil {
+		r.Body = http.NoBody
 	}
-	if !v.Now().Before(cred.Expiration) {
-		return "", nil, refuse(http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")
+	s, refused := v.parse(r)
+	if refused != nil {
+		return "", nil, refused
 	}
-	if s.payload == "" {
-		if v.Service == "s3" {
-			return "", nil, refuse(http.StatusBadRequest, "InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
-		}
-		if s.payload, err = hashBody(r); err != nil {
-			return "", nil, err
+	cred, refused := v.credential(s)
+	if refused != nil {
+		return "", nil, refused
+	}
+	if v.Service != serviceS3 { // other services sign the hash of what is there
+		if s.payload, refused = hashBody(r); refused != nil {
+			return "", nil, refused
 		}
 	}
 	key := signingKey(cred.Secret, s.date, v.Region, v.Service)
-	canonical := v.canonical(r, s)
+	canonical, refused := v.canonical(r, s)
+	if refused != nil {
+		return "", nil, refused
+	}
 	sum := sha256.Sum256([]byte(canonical))
-	toSign := algorithm + "\n" + s.at.Format(timeFormat) + "\n" + s.scope + "\n" + hex.EncodeToString(sum[:])
-	want := hex.EncodeToString(mac(key, toSign))
-	if subtle.ConstantTimeCompare([]byte(want), []byte(s.hex)) != 1 {
-		return "", nil, refuse(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
+	want := mac(key, algorithm+"\n"+s.at.Format(timeFormat)+"\n"+s.scope+"\n"+hex.EncodeToString(sum[:]))
+	if !sameMAC(s.hex, want) {
+		return "", nil, refuse(http.StatusForbidden, "SignatureDoesNotMatch",
+			"The request signature we calculated does not match the signature you provided. Check your key and signing method.")
 	}
-	body, err := v.body(r, s, key)
-	return s.accessKeyID, body, err
+	body, refused := payload(r, s, key)
+	if refused != nil {
+		return "", nil, refused
+	}
+	return s.accessKeyID, body, nil
 }
 
-// parse reads where the signature stands, and checks all that needs no key.
-func (v Verifier) parse(r *http.Request) (signature, error) {
-	inHeader := r.Header.Values("Authorization")
-	query := r.URL.Query()
-	inQuery := query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm")
-	var s signature
-	var err error
-	switch {
-	case len(inHeader) == 0 && !inQuery:
-		return s, denied("Access Denied") // anonymous
-	case len(inHeader) > 1 || len(inHeader) == 1 && inQuery:
-		return s, refuse(http.StatusBadRequest, "InvalidArgument", "Only one auth mechanism allowed")
-	case inQuery:
-		s, err = fromQuery(query)
-	default:
-		s, err = fromHeader(inHeader[0], r.Header)
+// credential finds what belongs to the key. The token is bound to it: neither
+// another's nor none will do.
+func (v Verifier) credential(s signature) (Credential, *Error) {
+	cred, ok := v.Lookup(s.accessKeyID)
+	if !ok || cred.Secret == "" {
+		return Credential{}, refuse(http.StatusForbidden, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
 	}
-	if err != nil {
-		return s, err
+	if subtle.ConstantTimeCompare([]byte(s.token), []byte(cred.SessionToken)) != 1 {
+		return Credential{}, refuse(http.StatusBadRequest, "InvalidToken", "The provided token is malformed or otherwise invalid.")
 	}
-	if err := v.checkScope(&s); err != nil {
-		return s, err
+	if !v.Now().Before(cred.Expiration) {
+		return Credential{}, refuse(http.StatusBadRequest, "ExpiredToken", "The provided token has expired.")
 	}
-	if err := v.checkTime(s, query); err != nil {
-		return s, err
-	}
-	return s, checkSigned(r, s)
+	return cred, nil
 }
 
-func fromHeader(value string, h http.Header) (signature, error) {
-	malformed := refuse(http.StatusBadRequest, "AuthorizationHeaderMalformed", "The authorization header is malformed.")
-	rest, ok := strings.CutPrefix(value, algorithm+" ")
-	if !ok {
-		return signature{}, malformed
-	}
-	s := signature{payload: h.Get("X-Amz-Content-Sha256"), token: h.Get("X-Amz-Security-Token")}
-	for _, name := range []string{"X-Amz-Content-Sha256", "X-Amz-Security-Token", "X-Amz-Date"} {
-		if len(h.Values(name)) > 1 {
-			return s, malformed
+// inWordsOf translates a refusal for services of the query protocol, whose codes
+// for the same things are others than those of S3.
+// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+func (v Verifier) inWordsOf(e *Error) *Error {
+	if v.Service == serviceS3 {
+		if e.Code == anonymous {
+			return denied("Access Denied")
 		}
+		return e
 	}
-	seen := map[string]bool{}
-	for part := range strings.SplitSeq(rest, ",") {
-		name, v, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if !ok || seen[name] {
-			return s, malformed
-		}
-		seen[name] = true
-		switch name {
-		case "Credential":
-			s.accessKeyID, s.scope, _ = strings.Cut(v, "/")
-		case "SignedHeaders":
-			s.headers = strings.Split(v, ";")
-		case "Signature":
-			s.hex = v
-		default:
-			return s, malformed
-		}
+	switch e.Code {
+	case "InvalidAccessKeyId", "InvalidToken":
+		return refuse(http.StatusForbidden, "InvalidClientTokenId", "The security token included in the request is invalid")
+	case "ExpiredToken":
+		return refuse(http.StatusForbidden, "ExpiredToken", "The security token included in the request is expired")
+	case "RequestTimeTooSkewed", "SignatureDoesNotMatch":
+		return refuse(http.StatusForbidden, "SignatureDoesNotMatch", "%s", e.Message)
+	case "InvalidArgument", "AuthorizationHeaderMalformed", "AuthorizationQueryParametersError":
+		return refuse(http.StatusBadRequest, "IncompleteSignature", "%s", e.Message)
+	case anonymous:
+		return refuse(http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token")
 	}
-	if len(seen) != 3 {
-		return s, malformed
-	}
-	var err error
-	if s.at, err = time.Parse(timeFormat, h.Get("X-Amz-Date")); err != nil {
-		return s, denied("AWS authentication requires a valid Date or x-amz-date header")
-	}
-	return s, nil
+	return e
 }
 
-func fromQuery(q url.Values) (signature, error) {
-	s := signature{presigned: true, payload: "UNSIGNED-PAYLOAD"}
-	malformed := refuse(http.StatusBadRequest, "AuthorizationQueryParametersError", "Error parsing the X-Amz query parameters")
-	for name, values := range q {
-		if strings.HasPrefix(strings.ToLower(name), "x-amz-") && len(values) != 1 {
-			return s, malformed
-		}
-	}
-	if q.Get("X-Amz-Algorithm") != algorithm {
-		return s, malformed
-	}
-	s.accessKeyID, s.scope, _ = strings.Cut(q.Get("X-Amz-Credential"), "/")
-	s.headers = strings.Split(q.Get("X-Amz-SignedHeaders"), ";")
-	s.hex, s.token = q.Get("X-Amz-Signature"), q.Get("X-Amz-Security-Token")
-	if v := q.Get("X-Amz-Content-Sha256"); v != "" {
-		s.payload = v
-	}
-	var err error
-	if s.at, err = time.Parse(timeFormat, q.Get("X-Amz-Date")); err != nil {
-		return s, malformed
-	}
-	return s, nil
-}
+// encodeMAC is a signature as it is written.
+func encodeMAC(sum []byte) string { return hex.EncodeToString(sum) }
 
-// checkScope wants the credential's scope to be this day, region and service.
-func (v Verifier) checkScope(s *signature) error {
-	s.date = s.at.Format("20060102")
-	if s.accessKeyID == "" || s.scope != strings.Join([]string{s.date, v.Region, v.Service, "aws4_request"}, "/") {
-		return refuse(http.StatusBadRequest, "AuthorizationHeaderMalformed", "The credential's scope must be %s/%s/%s/aws4_request", s.date, v.Region, v.Service)
-	}
-	return nil
-}
-
-func (v Verifier) checkTime(s signature, q url.Values) error {
-	age := v.Now().Sub(s.at)
-	if !s.presigned {
-		if age > maxSkew || age < -maxSkew {
-			return refuse(http.StatusForbidden, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
-		}
-		return nil
-	}
-	seconds, err := strconv.Atoi(q.Get("X-Amz-Expires"))
-	if err != nil || seconds < 1 || seconds > maxExpires {
-		return refuse(http.StatusBadRequest, "AuthorizationQueryParametersError", "X-Amz-Expires must be from 1 to %d", maxExpires)
-	}
-	if age < -maxSkew {
-		return denied("Request is not yet valid")
-	}
-	if age > time.Duration(seconds)*time.Second {
-		return denied("Request has expired")
-	}
-	return nil
-}
-
-// checkSigned wants every header that changes what a request means to be signed.
-func checkSigned(r *http.Request, s signature) error {
-	if !slices.IsSorted(s.headers) || !slices.Contains(s.headers, "host") {
-		return denied("The host header must be signed, and signed headers be in order")
-	}
-	for name := range r.Header {
-		lower := strings.ToLower(name)
-		if (strings.HasPrefix(lower, "x-amz-") || lower == "content-md5") && !slices.Contains(s.headers, lower) {
-			if s.presigned && lower == "x-amz-content-sha256" {
-				continue // it has no say in a presigned request
-			}
-			return denied("There were headers present in the request which were not signed: %s", lower)
-		}
-	}
-	return nil
-}
-
-// canonical writes the canonical request.
-func (v Verifier) canonical(r *http.Request, s signature) string {
-	path := r.URL.EscapedPath()
-	if v.Service == "s3" {
-		path = encode(r.URL.Path, true) // S3 encodes once, and does not normalise
-	}
-	if path == "" {
-		path = "/"
-	}
-	var b strings.Builder
-	b.WriteString(r.Method + "\n" + path + "\n" + canonicalQuery(r.URL.Query()) + "\n")
-	for _, name := range s.headers {
-		b.WriteString(name + ":" + headerValue(r, name) + "\n")
-	}
-	b.WriteString("\n" + strings.Join(s.headers, ";") + "\n" + s.payload)
-	return b.String()
-}
-
-func canonicalQuery(q url.Values) string {
-	var pairs []string
-	for name, values := range q {
-		if name == "X-Amz-Signature" {
-			continue
-		}
-		for _, value := range values {
-			pairs = append(pairs, encode(name, false)+"="+encode(value, false))
-		}
-	}
-	sort.Strings(pairs)
-	return strings.Join(pairs, "&")
-}
-
-func headerValue(r *http.Request, name string) string {
-	switch name {
-	case "host":
-		return r.Host
-	case "content-length":
-		return strconv.FormatInt(r.ContentLength, 10)
-	}
-	values := slices.Clone(r.Header.Values(name))
-	for i, v := range values {
-		values[i] = strings.Join(strings.Fields(v), " ")
-	}
-	return strings.Join(values, ",")
-}
-
-// encode percent-encodes as AWS does: everything but unreserved characters
-// (RFC 3986 §2.3), and slashes where they separate.
-func encode(s string, keepSlash bool) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.~", c) >= 0, c == '/' && keepSlash:
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
+// sameMAC compares in constant time. The hex of a signature is lower case.
+func sameMAC(given string, want []byte) bool {
+	return subtle.ConstantTimeCompare([]byte(given), []byte(encodeMAC(want))) == 1
 }
 
 func signingKey(secret, date, region, service string) []byte {
