@@ -107,8 +107,9 @@ func (c *Client) Issue(ctx context.Context, order broker.Order) (broker.Credenti
 		defer func() { <-c.places }()
 	case <-ctx.Done():
 	}
-	if ctx.Err() != nil { // no place in time, or one in the last moment
-		err := fmt.Errorf("%w: %d orders are under way at STS: %w", broker.ErrBusy, cap(c.places), ctx.Err())
+	// No place in time, or one in the last moment.
+	if end, _ := ctx.Deadline(); ctx.Err() != nil || time.Until(end) <= 0 {
+		err := fmt.Errorf("%w: %d orders are under way at STS: %w", broker.ErrBusy, cap(c.places), context.DeadlineExceeded)
 		return broker.Credentials{}, broker.WithRetryAfter(err, busyRetryAfter)
 	}
 	assertion, err := c.assert(ctx, order)

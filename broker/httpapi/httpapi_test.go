@@ -523,8 +523,9 @@ func TestOneEventARequestWithoutASecret(t *testing.T) {
 	h.do(request("CANARY", "/canary-path", "", nil))
 	h.err = fmt.Errorf("%w: story", broker.ErrInternal)
 	h.do(request(http.MethodGet, "/v1/credentials", "", nil))
+	h.do(request(http.MethodGet, "/v1/credentials?acess=read", "", nil))
 	lines := strings.Split(strings.TrimSpace(h.log.String()), "\n")
-	if len(lines) != 3 {
+	if len(lines) != 4 {
 		t.Fatalf("%d lines: %s", len(lines), &h.log)
 	}
 	var first map[string]any
@@ -540,6 +541,10 @@ func TestOneEventARequestWithoutASecret(t *testing.T) {
 	}
 	if strings.Contains(strings.ToLower(h.log.String()), "canary") {
 		t.Errorf("logged %s", &h.log)
+	}
+	// There is no audit record of what never got to the broker.
+	if !strings.Contains(lines[3], `unknown parameter \"acess\"`) {
+		t.Errorf("the reason is not in %s", lines[3])
 	}
 }
 

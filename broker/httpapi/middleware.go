@@ -60,12 +60,9 @@ func (a *API) event(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 func (a *API) log(c echo.Context, note *event, took time.Duration) {
-	route := c.Path() // the pattern: what was asked for could be anything
-	if note.class == errNotFound {
-		route = ""
-	}
 	attrs := []slog.Attr{
-		slog.String("request_id", note.id), slog.String("method", knownMethod(c.Request().Method)), slog.String("route", route),
+		slog.String("request_id", note.id), slog.String("method", knownMethod(c.Request().Method)), slog.String("route", c.Path()), // the pattern, or nothing
+
 		slog.Int("status", c.Response().Status), slog.Duration("duration", took), slog.Int64("bytes", c.Response().Size),
 		slog.String("address", c.RealIP()),
 	}
