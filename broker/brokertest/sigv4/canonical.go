@@ -2,6 +2,7 @@ package sigv4
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,13 +17,8 @@ func (v Verifier) canonical(r *http.Request, s signature) (string, *Error) {
 	if refused != nil {
 		return "", refused
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return "", refuse(http.StatusBadRequest, "InvalidURI", "Couldn't parse the specified URI.")
-	}
-	if s.presigned {
-		query.Del("X-Amz-Signature")
-	}
+	query := maps.Clone(s.query)
+	query.Del("X-Amz-Signature") // a presigned URL's; others are refused with one
 	var b strings.Builder
 	b.WriteString(r.Method + "\n" + path + "\n" + canonicalQuery(query) + "\n")
 	for _, name := range s.headers {

@@ -45,6 +45,7 @@ func (v Verifier) parse(r *http.Request) (signature, *Error) {
 	if refused != nil {
 		return s, refused
 	}
+	s.query = query
 	if refused := v.checkScope(&s); refused != nil {
 		return s, refused
 	}

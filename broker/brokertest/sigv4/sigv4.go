@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -77,6 +78,7 @@ type signature struct {
 	headers     []string
 	hex         string
 	at          time.Time
+	query       url.Values
 	presigned   bool
 	expires     time.Duration // of a presigned request
 	token       string
