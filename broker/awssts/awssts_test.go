@@ -369,6 +369,7 @@ func TestErrorsAreClassifiedByCodeAndOnlyThePassingOnesRetried(t *testing.T) {
 		{400, "InvalidIdentityToken", "Couldn&#39;t retrieve verification key from your identity provider", false, broker.ErrSTSUnavailable, 2, false},
 		{500, "InternalFailure", "", false, broker.ErrSTSUnavailable, 2, false},
 		{503, "ServiceUnavailable", "", false, broker.ErrSTSUnavailable, 2, false},
+		{502, "SomethingElse", "", false, broker.ErrSTSUnavailable, 2, false},
 		{400, "InvalidIdentityToken", "Incorrect token audience", false, broker.ErrSTSRejected, 1, true},
 		{403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", false, broker.ErrSTSRejected, 1, true},
 		{403, "RegionDisabledException", "", false, broker.ErrSTSRejected, 1, true},
@@ -427,7 +428,7 @@ func TestAnSTSThatAnswersNothingOfUseIsUnavailable(t *testing.T) {
 			return r, nil
 		},
 		"a redirect": func(int, url.Values) (*http.Response, error) {
-			r := response(307, "")
+			r := response(302, "")
 			r.Header.Set("Location", "https://evil.example/")
 			return r, nil
 		},

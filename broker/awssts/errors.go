@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"credential-broker/broker"
 )
@@ -52,8 +54,9 @@ func judge(err error) verdict {
 	case "AccessDenied", "RegionDisabledException":
 		return rejected
 	default:
-		if api.ErrorFault() == smithy.FaultServer {
-			return passing
+		var response *smithyhttp.ResponseError
+		if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
+			return passing // no code of STS's, but its fault
 		}
 		return rejected
 	}
