@@ -2,6 +2,7 @@ package sigv4_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -147,19 +148,22 @@ func (d *draft) request() (*http.Request, string) {
 		query.Set("X-Amz-Credential", d.key+"/"+scope)
 		query.Set("X-Amz-SignedHeaders", strings.Join(names, ";"))
 	}
-	var pairs []string
-	for _, name := range slices.Sorted(mapsKeys(query)) {
-		values := slices.Clone(query[name])
-		slices.Sort(values)
+	var pairs [][2]string
+	for name, values := range query {
 		for _, v := range values {
-			pairs = append(pairs, escape(name)+"="+escape(v))
+			pairs = append(pairs, [2]string{escape(name), escape(v)})
 		}
+	}
+	slices.SortFunc(pairs, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
+	joined := make([]string, len(pairs))
+	for i, p := range pairs {
+		joined[i] = p[0] + "=" + p[1]
 	}
 	path := d.canonicalPath
 	if path == "" {
 		path = d.path
 	}
-	canonical := d.method + "\n" + path + "\n" + strings.Join(pairs, "&") + "\n"
+	canonical := d.method + "\n" + path + "\n" + strings.Join(joined, "&") + "\n"
 	for _, name := range names {
 		canonical += name + ":" + headers[strings.ToLower(name)] + "\n"
 	}
@@ -188,16 +192,6 @@ func (d *draft) request() (*http.Request, string) {
 		d.after(r)
 	}
 	return r, signature
-}
-
-func mapsKeys(q url.Values) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for name := range q {
-			if !yield(name) {
-				return
-			}
-		}
-	}
 }
 
 // verify reads the body too; the code of the refusal is empty if there is none.
