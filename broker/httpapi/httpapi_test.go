@@ -509,8 +509,8 @@ func TestAPanicIsAnInternalErrorAndTellsNothing(t *testing.T) {
 	}
 	h.panics = http.ErrAbortHandler
 	defer func() {
-		if r := recover(); r != http.ErrAbortHandler {
-			t.Errorf("recovered %v", r)
+		if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("recovered %v", err)
 		}
 	}()
 	h.do(request(http.MethodGet, "/v1/credentials", "", nil))
