@@ -224,7 +224,7 @@ func (up *upload) assemble(in completeRequest) (object, int64, error) {
 			return o, 0, refuse(http.StatusBadRequest, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
 		case !ok || strings.Trim(named.ETag, `"`) != strings.Trim(p.etag, `"`):
 			return o, 0, refuse(http.StatusBadRequest, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")
-		case i < len(in.Parts)-1 && len(p.data) < minPart:
+		case i > 0 && o.Parts[i-1] < minPart:
 			return o, 0, refuse(http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
 		}
 		sum := md5.Sum(p.data)      //nolint:gosec // see above

@@ -82,9 +82,9 @@ func payload(r *http.Request, s signature, key []byte) (io.ReadCloser, *Error) {
 
 // chunked sets up the decoder of the streaming forms.
 func chunked(r *http.Request, s signature, key []byte) (io.ReadCloser, *Error) {
-	announced, ok := one(r.Header, "X-Amz-Decoded-Content-Length")
+	announced, _ := one(r.Header, "X-Amz-Decoded-Content-Length") // several are as good as none
 	length, isNumber := digits(announced)
-	if !ok || !isNumber {
+	if !isNumber {
 		return nil, refuse(http.StatusLengthRequired, "MissingContentLength", "You must provide x-amz-decoded-content-length.")
 	}
 	c := newChunks(r.Body, length)
@@ -92,9 +92,9 @@ func chunked(r *http.Request, s signature, key []byte) (io.ReadCloser, *Error) {
 		c.key, c.previous = key, s.hex
 		c.prefix = s.at.Format(timeFormat) + "\n" + s.scope + "\n"
 	}
-	trailer, ok := one(r.Header, "X-Amz-Trailer")
+	trailer, _ := one(r.Header, "X-Amz-Trailer")
 	hasTrailer := s.payload != signedChunks
-	if !ok || hasTrailer != (trailer != "") {
+	if hasTrailer != (trailer != "") {
 		return nil, refuse(http.StatusBadRequest, "InvalidRequest", "x-amz-trailer must name one trailer, and where there is one")
 	}
 	if hasTrailer {
