@@ -111,6 +111,19 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func TestNoMoreThanTheBoundIsRead(t *testing.T) {
+	inRoom(t, func(_ *testing.T, r *room) {
+		rest := &io.LimitedReader{R: spaces{}, N: 300 << 20}
+		r.origin.set(acme+"keys", body(func(context.Context) io.Reader { return rest }))
+		for r.fetches(acme) == 1 {
+			r.after(time.Second)
+		}
+		if read := 300<<20 - rest.N; read != 1<<20+1 {
+			t.Errorf("read %d bytes", read)
+		}
+	})
+}
+
 func TestAnAnswerOfExactlyOneMebibyteIsTaken(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		set := jwks(jwkOf("a2", acmeRSA()))

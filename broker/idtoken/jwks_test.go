@@ -151,6 +151,7 @@ func TestASetThatIsNotSoundIsRefusedWhole(t *testing.T) {
 		"twenty-one keys":              {jwks(many(21)...), "more than 20 keys"},
 		"two keys of one name":         {jwks(good, jwkOf("good", globexRSA())), `kid "good" stands twice`},
 		"one of two keys not for us":   {jwks(good, jwkOf("good", globexRSA(), "use", "enc")), `kid "good" stands twice`},
+		"the other way round":          {jwks(jwkOf("good", globexRSA(), "use", "enc"), good), `kid "good" stands twice`},
 		"the same key twice":           {jwks(good, good), `kid "good" stands twice`},
 		"a key that is a string":       {jwks(good, "key"), "a key is not an object"},
 		"a key that is null":           {jwks(good, nil), "a key is not an object"},
@@ -171,6 +172,13 @@ func TestASetThatIsNotSoundIsRefusedWhole(t *testing.T) {
 				t.Errorf("got %v, want …%s…", err, c.reason)
 			}
 		})
+	}
+}
+
+func TestKeysWithoutANameAreNotTwoOfOneName(t *testing.T) {
+	keys, err := idtoken.ParseKeySet([]byte(jwks(less("kid"), jwkOf("good", acmeRSA()), less("kid"), with("kid", ""))), slog.New(slog.DiscardHandler))
+	if err != nil || len(keys) != 1 {
+		t.Errorf("%d keys: %v", len(keys), err)
 	}
 }
 

@@ -101,10 +101,16 @@ func TestIssuersFailApart(t *testing.T) {
 func TestKeysAreRefreshedEveryFiveMinutes(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.after(10 * time.Hour)
+		gaps := map[time.Duration]bool{}
 		for i, at := range r.origin.times[1:] {
-			if gap := at.Sub(r.origin.times[i]); gap < 5*time.Minute || gap > 5*time.Minute+30*time.Second {
+			gap := at.Sub(r.origin.times[i])
+			if gap < 5*time.Minute || gap > 5*time.Minute+30*time.Second {
 				t.Errorf("refreshed after %s", gap)
 			}
+			gaps[gap] = true
+		}
+		if len(gaps) < 50 {
+			t.Errorf("all replicas would ask in step: %d pauses", len(gaps))
 		}
 		if n := r.fetches(acme); n < 109 || n > 121 {
 			t.Errorf("%d fetches in 10 h", n)
@@ -186,6 +192,13 @@ func TestAfterAFailureTheIssuerIsAskedAgainAfterTheCoolDown(t *testing.T) {
 		}
 		if len(times) < 99 {
 			t.Errorf("%d fetches in an hour", len(times))
+		}
+		r.origin.serve(acme, jwks(jwkOf("a1", acmeRSA()))) // and once it is well, as ever
+		r.after(33 * time.Second)
+		n := r.fetches(acme)
+		r.after(4 * time.Minute)
+		if again := r.fetches(acme) - n; again != 0 {
+			t.Errorf("%d fetches in 4 min", again)
 		}
 	})
 }

@@ -46,7 +46,7 @@ func newKey(alg string, members map[string]string) (key, error) {
 
 // verify returns nil only if signature is the key's over signed.
 func (k key) verify(signed string, signature []byte) error {
-	if k.verifier == nil || k.verifier.Verify([]byte(signed), signature, k.public) != nil {
+	if k.verifier.Verify([]byte(signed), signature, k.public) != nil {
 		return errors.New("the signature is not the key's")
 	}
 	return nil
