@@ -20,7 +20,8 @@ const (
 	ErrMissingToken Class = "missing_token"
 	// ErrInvalidToken: the token breaks a rule of the verifier.
 	ErrInvalidToken Class = "invalid_token"
-	// ErrExpiredToken: the token was good and is past its time.
+	// ErrExpiredToken: the token, right in all else that it says, is past its time.
+	// Its signature need not have been looked at.
 	ErrExpiredToken Class = "expired_token"
 	// ErrNoGrant: no grant matches the token, or the named one does not.
 	ErrNoGrant Class = "no_grant"
