@@ -180,9 +180,6 @@ func parseRange(header string, size int64) (first, last int64, ok bool) {
 	case errA != nil || errB != nil || first > last:
 		return 0, 0, false
 	}
-	if first >= size {
-		return 1, 0, true
-	}
 	return first, min(last, size-1), true
 }
 

@@ -72,6 +72,8 @@ func TestWhatIsNotKnownIsRefusedBeforeTheStore(t *testing.T) {
 		"max-keys that is no number":        {"GET", "/files?max-keys=-1", nil, 400, "InvalidArgument"},
 		"an unknown encoding":               {"GET", "/files?encoding-type=xml", nil, 400, "InvalidArgument"},
 		"a token that is none":              {"GET", "/files?list-type=2&continuation-token=!", nil, 400, "InvalidArgument"},
+		"a listing of a bucket that is not": {"GET", "/nowhere", nil, 404, "NoSuchBucket"},
+		"an upload to a bucket that is not": {"POST", "/nowhere/x?uploads", nil, 404, "NoSuchBucket"},
 		"a bucket that is not":              {"GET", "/nowhere/x", nil, 404, "NoSuchBucket"},
 		"a source's bucket that is not":     {"PUT", object, []string{"X-Amz-Copy-Source", "nowhere/x"}, 404, "NoSuchBucket"},
 		"a new bucket":                      {"PUT", "/other", nil, 501, "NotImplemented"},
@@ -90,6 +92,13 @@ func TestAQueryThatReadersDisagreeAboutIsRefused(t *testing.T) {
 		r.URL.RawQuery = query
 		w.do(r).is(t, 400, "InvalidURI")
 	}
+}
+
+func TestAPathBeginsWithASlash(t *testing.T) {
+	w := newWorld(t, nil)
+	r := signed(t, "ADMIN", "GET", "/files", "")
+	r.URL.Path = "files" // as of an opaque or asterisk form
+	w.do(r).is(t, 400, "InvalidURI")
 }
 
 func TestAHeaderTwiceIsRefused(t *testing.T) {
@@ -153,6 +162,7 @@ func TestBodiesAreWhatTheirDigestsSay(t *testing.T) {
 	}{
 		"Content-MD5":             {"hello", []string{"Content-Md5", md("hello")}, 200, ""},
 		"another Content-MD5":     {"hello", []string{"Content-Md5", md("hallo")}, 400, "BadDigest"},
+		"a short Content-MD5":     {"hello", []string{"Content-Md5", "AAAA"}, 400, "InvalidDigest"},
 		"no Content-MD5":          {"hello", []string{"Content-Md5", "x"}, 400, "InvalidDigest"},
 		"checksum":                {"hello", []string{"X-Amz-Checksum-Crc32", crc("hello")}, 200, ""},
 		"another checksum":        {"hello", []string{"X-Amz-Checksum-Crc32", crc("hallo")}, 400, "BadDigest"},
@@ -182,6 +192,7 @@ func TestAPresignerCannotHideHeadersInTheQuery(t *testing.T) {
 	w.do(presigned(t, "ADMIN", "PUT", object+"?x-amz-acl=public-read", "x")).is(t, 200, "")
 	w.do(presigned(t, "ACME", "PUT", object+"?x-amz-copy-source=files%2Ftenants%2Fglobex%2Fx", "")).is(t, 403, "AccessDenied")
 	w.do(presigned(t, "ADMIN", "PUT", object+"?x-amz-checksum-crc32=AAAAAA==", "x")).is(t, 400, "BadDigest")
+	w.do(presigned(t, "ADMIN", "PUT", object+"?x-amz-acl=private", "x", "X-Amz-Acl", "public-read")).is(t, 400, "InvalidArgument")
 	w.do(presigned(t, "ADMIN", "PUT", object+"?x-amz-website-redirect-location=x", "x")).is(t, 501, "NotImplemented")
 }
 
@@ -269,6 +280,29 @@ func TestACompletionNamesItsParts(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	w.try(t, "ACME", "GET", at, "").is(t, 404, "NoSuchUpload")
+}
+
+func TestAMultiDeleteIsBoundedAndUnconditional(t *testing.T) {
+	w := newWorld(t, nil)
+	w.try(t, "ADMIN", "PUT", "/files/a", "x").is(t, 200, "")
+	ask := func(objects string) answer {
+		return w.try(t, "ADMIN", "POST", "/files?delete", "<Delete>"+objects+"</Delete>")
+	}
+	ask("").is(t, 400, "MalformedXML")
+	ask(strings.Repeat("<Object><Key>a</Key></Object>", 1001)).is(t, 400, "MalformedXML")
+	w.try(t, "ADMIN", "POST", "/files?delete", "<Other/>").is(t, 400, "MalformedXML")
+	for object, code := range map[string]string{
+		"<Key>a</Key><VersionId>null</VersionId>": "NotImplemented", "<Key>a</Key><ETag>x</ETag>": "NotImplemented", "<Key></Key>": "UserKeyMustBeSpecified",
+	} {
+		if got := ask("<Object>" + object + "</Object>"); got.Code != 200 || !strings.Contains(got.Body.String(), "<Code>"+code+"</Code>") || strings.Contains(got.Body.String(), "<Deleted>") {
+			t.Errorf("%s: %d %s", object, got.Code, got.Body)
+		}
+	}
+	w.try(t, "ADMIN", "GET", "/files/a", "").is(t, 200, "")
+	if got := ask("<Quiet>true</Quiet><Object><Key>a</Key></Object>").Body.String(); strings.Contains(got, "<Deleted>") {
+		t.Errorf("quietly: %s", got)
+	}
+	w.try(t, "ADMIN", "GET", "/files/a", "").is(t, 404, "NoSuchKey")
 }
 
 func TestConditionsAndRanges(t *testing.T) {

@@ -197,16 +197,26 @@ func signed(t testing.TB, id, method, target, body string, headers ...string) *h
 }
 
 // presigned turns a request into one that is signed in its query.
-func presigned(t testing.TB, id, method, target, body string) *http.Request {
+func presigned(t testing.TB, id, method, target, body string, headers ...string) *http.Request {
 	t.Helper()
 	r := httptest.NewRequest(method, "http://s3.test"+target, nil)
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
 	q := r.URL.Query()
 	q.Set("X-Amz-Expires", "900")
 	r.URL.RawQuery = q.Encode()
-	url, _, err := signer.PresignHTTP(t.Context(), who(id), r, "UNSIGNED-PAYLOAD", "s3", region, time.Now())
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	unhoisted := func(o *v4.SignerOptions) { o.DisableHeaderHoisting = len(headers) > 0 }
+	url, header, err := signer.PresignHTTP(t.Context(), who(id), r, "UNSIGNED-PAYLOAD", "s3", region, time.Now(), unhoisted)
 	must(t, err)
-	return httptest.NewRequest(method, url, strings.NewReader(body))
+	sent := httptest.NewRequest(method, url, strings.NewReader(body))
+	for name, values := range header {
+		if name != "Host" {
+			sent.Header[name] = values
+		}
+	}
+	return sent
 }
 
 type answer struct {

@@ -151,9 +151,9 @@ func (c *chunks) checkTrailer() error {
 	if err != nil {
 		return err
 	}
-	name, value, ok := strings.Cut(line, ":")
+	name, value, _ := strings.Cut(line, ":")
 	name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
-	if !ok || name != c.trailer {
+	if name != c.trailer {
 		return refuse(http.StatusBadRequest, "MalformedTrailerError", "The trailer is not the one that was announced.")
 	}
 	if c.key != nil {

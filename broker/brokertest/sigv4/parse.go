@@ -79,8 +79,8 @@ func fromHeader(value string, h http.Header) (signature, *Error) {
 	}
 	seen := map[string]bool{}
 	for part := range strings.SplitSeq(rest, ",") {
-		name, v, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if !ok || seen[name] {
+		name, v, _ := strings.Cut(strings.TrimSpace(part), "=") // an empty value is refused where it is used
+		if seen[name] {
 			return s, malformed
 		}
 		seen[name] = true

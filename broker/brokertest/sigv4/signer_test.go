@@ -45,6 +45,8 @@ func lookup(id string) (sigv4.Credential, bool) {
 		c.Expiration = now()
 	case "ASIAZERO":
 		c.Expiration = time.Time{}
+	case "ASIAREVOKED":
+		return c, false
 	default:
 		return sigv4.Credential{}, false
 	}

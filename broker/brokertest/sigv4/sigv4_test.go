@@ -95,6 +95,7 @@ func TestWhatBreaksOneRuleIsRefused(t *testing.T) {
 		"too new":         {s3Draft(), dated(15*time.Minute + time.Second), "RequestTimeTooSkewed"},
 
 		"an unknown key":                  {s3Draft(), func(d *draft) { d.key = "ASIAUNKNOWN"; d.secret = "" }, "InvalidAccessKeyId"},
+		"a key that is no more":           {s3Draft(), func(d *draft) { d.key = "ASIAREVOKED" }, "InvalidAccessKeyId"},
 		"a key without a secret":          {s3Draft(), func(d *draft) { d.key = "ASIANOSECRET"; d.secret = "" }, "InvalidAccessKeyId"},
 		"no token":                        {s3Draft(), func(d *draft) { d.header.Del("X-Amz-Security-Token") }, "InvalidToken"},
 		"another key's token":             {s3Draft(), func(d *draft) { d.header.Set("X-Amz-Security-Token", "the token of ASIAOTHER") }, "InvalidToken"},
