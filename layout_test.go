@@ -20,7 +20,19 @@ import (
 	"testing"
 )
 
-const module = "credential-broker"
+// module reads the module's name, which whoever hosts the repository may change.
+func module(t testing.TB) string {
+	t.Helper()
+	data, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, ok := strings.CutPrefix(strings.SplitN(string(data), "\n", 2)[0], "module ")
+	if !ok {
+		t.Fatal("go.mod does not begin with the module's name")
+	}
+	return name
+}
 
 // rules are what a package may import, tests aside.
 type rules struct {
@@ -99,13 +111,13 @@ var (
 const maxLines = 400
 
 func TestTheRepositoryKeepsItsLayout(t *testing.T) {
-	for _, problem := range check(".", table, true) {
+	for _, problem := range check(".", module(t), table, true) {
 		t.Error(problem)
 	}
 }
 
 // check returns what is wrong with the tree below root.
-func check(root string, table map[string]rules, whole bool) []string {
+func check(root, module string, table map[string]rules, whole bool) []string {
 	var problems []string
 	report := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	found := map[string]*pkg{}
@@ -148,7 +160,7 @@ func check(root string, table map[string]rules, whole bool) []string {
 			report("the package %s is not in the table", name)
 			continue
 		}
-		p.check(name, r, report)
+		p.check(name, module, r, report)
 	}
 	for name := range table {
 		if whole && found[name] == nil {
@@ -218,7 +230,7 @@ func callsReveal(tree *ast.File) bool {
 	return calls
 }
 
-func (p *pkg) check(name string, r rules, report func(string, ...any)) {
+func (p *pkg) check(name, module string, r rules, report func(string, ...any)) {
 	if !p.documented {
 		report("the package %s has no comment", name)
 	}
@@ -276,13 +288,13 @@ func TestEachRuleOfTheLayoutIsHeld(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			problems := check(root, small, false)
+			problems := check(root, module(t), small, false)
 			if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, tc.want) }) {
 				t.Errorf("%q is not among %q", tc.want, problems)
 			}
 		})
 	}
-	if problems := check(t.TempDir(), small, true); len(problems) != 2 {
+	if problems := check(t.TempDir(), module(t), small, true); len(problems) != 2 {
 		t.Errorf("packages that are missing: %q", problems)
 	}
 }
