@@ -267,6 +267,7 @@ func TestACompletionNamesItsParts(t *testing.T) {
 		"no part":            {list(), nil, 400, "MalformedXML"},
 		"another ETag":       {list(part("1", second)), nil, 400, "InvalidPart"},
 		"a part that is not": {list(part("3", first)), nil, 400, "InvalidPart"},
+		"no part, no ETag":   {list(part("3", "")), nil, 400, "InvalidPart"},
 		"a part twice":       {list(part("2", second), part("2", second)), nil, 400, "InvalidPartOrder"},
 		"a small first part": {list(part("1", first), part("2", second)), nil, 400, "EntityTooSmall"},
 		"another size":       {list(part("1", first)), []string{"X-Amz-Mp-Object-Size", "4"}, 400, "InvalidRequest"},
@@ -303,6 +304,95 @@ func TestAMultiDeleteIsBoundedAndUnconditional(t *testing.T) {
 		t.Errorf("quietly: %s", got)
 	}
 	w.try(t, "ADMIN", "GET", "/files/a", "").is(t, 404, "NoSuchKey")
+}
+
+// begin starts an upload of the object and returns its target.
+func (w *world) begin(t *testing.T, target string) string {
+	t.Helper()
+	var up struct{ UploadId string }
+	must(t, xml.Unmarshal(w.try(t, "ADMIN", "POST", target+"?uploads", "").Body.Bytes(), &up))
+	return target + "?uploadId=" + up.UploadId
+}
+
+func TestACopiedPartIsWhatTheRangeSays(t *testing.T) {
+	w := newWorld(t, nil)
+	w.try(t, "ADMIN", "PUT", "/files/source", "hello").is(t, 200, "")
+	at := w.begin(t, object) + "&partNumber=1"
+	for spec, code := range map[string]string{
+		"bytes=0-4": "", "bytes=4-4": "", "bytes=0-5": "InvalidArgument", "bytes=3-2": "InvalidArgument", "bytes=3-1": "InvalidArgument",
+		"0-1": "InvalidArgument", "bytes=0": "InvalidArgument", "bytes=-1": "InvalidArgument", "bytes=1-": "InvalidArgument", "bytes=0-0,2-2": "InvalidArgument",
+	} {
+		if got := w.try(t, "ADMIN", "PUT", at, "", "X-Amz-Copy-Source", "files/source", "X-Amz-Copy-Source-Range", spec); got.code != code {
+			t.Errorf("%s: %d %s", spec, got.Code, got.Body)
+		}
+	}
+	w.try(t, "NOLIST", "PUT", at, "", "X-Amz-Copy-Source", "files/none").is(t, 403, "AccessDenied")
+	w.try(t, "ADMIN", "PUT", at, "", "X-Amz-Copy-Source", "files/none").is(t, 404, "NoSuchKey")
+}
+
+func TestListsOfUploadsAndPartsPage(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, target := range []string{"/files/b", "/files/a/1", "/files/a/1", "/files/a/2", "/other/a/9"} {
+		w.begin(t, target)
+	}
+	var got []string
+	for marker, pages := "", 0; pages < 9; pages++ {
+		var out struct {
+			IsTruncated                       bool
+			NextKeyMarker, NextUploadIdMarker string
+			Upload                            []struct{ Key string }
+		}
+		must(t, xml.Unmarshal(w.try(t, "ADMIN", "GET", "/files?uploads&max-uploads=1&prefix=a"+marker, "").Body.Bytes(), &out))
+		for _, u := range out.Upload {
+			got = append(got, u.Key)
+		}
+		if len(out.Upload) > 1 {
+			t.Errorf("a page of %d", len(out.Upload))
+		}
+		if marker = "&key-marker=" + out.NextKeyMarker + "&upload-id-marker=" + out.NextUploadIdMarker; !out.IsTruncated {
+			break
+		}
+	}
+	if diff := cmp.Diff([]string{"a/1", "a/1", "a/2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	at := w.begin(t, object)
+	for _, number := range []string{"3", "1", "2"} {
+		w.try(t, "ADMIN", "PUT", at+"&partNumber="+number, number).is(t, 200, "")
+	}
+	var out struct {
+		IsTruncated          bool
+		NextPartNumberMarker int
+		Part                 []struct{ PartNumber int }
+	}
+	must(t, xml.Unmarshal(w.try(t, "ADMIN", "GET", at+"&max-parts=1&part-number-marker=1", "").Body.Bytes(), &out))
+	if len(out.Part) != 1 || out.Part[0].PartNumber != 2 || !out.IsTruncated || out.NextPartNumberMarker != 2 {
+		t.Errorf("got %+v", out)
+	}
+	// Far beyond the last part there is nothing, and no panic.
+	w.try(t, "ADMIN", "GET", at+"&part-number-marker=99999", "").is(t, 200, "")
+}
+
+func TestUploadsUnderWayAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	for range 1000 {
+		w.begin(t, object)
+	}
+	w.try(t, "ADMIN", "POST", object+"?uploads", "").is(t, 507, "InsufficientStorage")
+}
+
+func TestAnUploadIsCountedOnce(t *testing.T) {
+	w := newWorld(t, func(c *locals3.Config) { c.MaxBytes = 10 })
+	at := w.begin(t, object)
+	etag := ""
+	for range 3 { // one part in another's place
+		a := w.try(t, "ADMIN", "PUT", at+"&partNumber=1", "12345")
+		a.is(t, 200, "")
+		etag = a.Header().Get("ETag")
+	}
+	w.try(t, "ADMIN", "POST", at, "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"+strings.Trim(etag, `"`)+"</ETag></Part></CompleteMultipartUpload>").is(t, 200, "")
+	w.try(t, "ADMIN", "PUT", "/files/a", "123456").is(t, 507, "InsufficientStorage")
+	w.try(t, "ADMIN", "PUT", "/files/a", "12345").is(t, 200, "")
 }
 
 func TestConditionsAndRanges(t *testing.T) {
@@ -345,6 +435,7 @@ func TestConditionsAndRanges(t *testing.T) {
 			}
 		})
 	}
+	w.try(t, "ACME", "PUT", object+"2", "", "If-Match", "*").is(t, 412, "PreconditionFailed")
 	w.try(t, "ACME", "PUT", object, "", "X-Amz-Copy-Source", object, "X-Amz-Metadata-Directive", "REPLACE", "X-Amz-Meta-A", "b").is(t, 200, "")
 	got := w.try(t, "ACME", "GET", object+"?response-content-type=text/css", "").Header()
 	if diff := cmp.Diff([]string{"b", "text/css", "5"}, []string{got.Get("X-Amz-Meta-A"), got.Get("Content-Type"), got.Get("Content-Length")}); diff != "" {

@@ -18,8 +18,9 @@ import (
 const (
 	maxPartNumber = 10_000
 	minPart       = 5 << 20 // but for the last part
-	// maxUploads bounds what somebody begins and never ends.
-	maxUploads = 10_000
+	// maxUploads bounds what somebody begins and never ends: far above what a demo
+	// has under way.
+	maxUploads = 1_000
 )
 
 type part struct {
