@@ -224,14 +224,11 @@ func texts(v any) ([]string, error) {
 	return all, nil
 }
 
-// maxDepth bounds nesting; a policy has six levels.
-const maxDepth = 16
-
 // parseJSON reads one value with no member twice and nothing after it.
 func parseJSON(text []byte) (any, error) {
 	dec := json.NewDecoder(strings.NewReader(string(text)))
 	dec.UseNumber()
-	v, err := value(dec, 0)
+	v, err := value(dec)
 	if err != nil {
 		return nil, err
 	}
@@ -241,16 +238,16 @@ func parseJSON(text []byte) (any, error) {
 	return v, nil
 }
 
-func value(dec *json.Decoder, depth int) (any, error) {
+func value(dec *json.Decoder) (any, error) {
 	t, err := dec.Token()
-	if err != nil || depth > maxDepth {
-		return nil, errors.Join(err, errors.New("not JSON, or too deep"))
+	if err != nil {
+		return nil, err
 	}
 	switch t {
 	case json.Delim('['):
 		list := []any{}
 		for dec.More() {
-			v, err := value(dec, depth+1)
+			v, err := value(dec)
 			if err != nil {
 				return nil, err
 			}
@@ -269,7 +266,7 @@ func value(dec *json.Decoder, depth int) (any, error) {
 			if _, twice := object[name]; !ok || twice {
 				return nil, fmt.Errorf("member %q twice", name)
 			}
-			if object[name], err = value(dec, depth+1); err != nil {
+			if object[name], err = value(dec); err != nil {
 				return nil, err
 			}
 		}

@@ -203,6 +203,13 @@ func TestEachRuleForTheToken(t *testing.T) {
 		"a tag too long": {func(*world) map[string]any {
 			return map[string]any{tagClaim: map[string]any{"principal_tags": map[string]any{"tenant": []string{strings.Repeat("a", 257)}}}}
 		}, "ValidationError"},
+		"51 tags": {func(*world) map[string]any {
+			tags := map[string]any{}
+			for i := range 51 {
+				tags[fmt.Sprint("k", i)] = []string{"v"}
+			}
+			return map[string]any{tagClaim: map[string]any{"principal_tags": tags}}
+		}, "ValidationError"},
 		"a flat tag": {func(*world) map[string]any {
 			return map[string]any{tagClaim: nil, tagClaim + "/principal_tags/tenant": "acme"}
 		}, ""},
@@ -258,6 +265,19 @@ func TestASignatureMustBeThePublishedKeys(t *testing.T) {
 			continue
 		}
 		mustRefuse(t, err, "InvalidIdentityToken")
+	}
+	for name, header := range map[string]localauth0.MintOption{
+		"a key id that is not published": localauth0.WithHeader("kid", "other"),
+		"another algorithm":              localauth0.WithHeader("alg", "ES256"),
+		"a critical header":              localauth0.WithHeader("crit", []string{"b64"}),
+	} {
+		token, err := w.auth0.Mint(w.claims(nil), header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.call(t.Context(), token, nil); err == nil {
+			t.Errorf("%s: taken", name)
+		}
 	}
 	if err := w.auth0.Rotate(); err != nil {
 		t.Fatal(err)
@@ -451,6 +471,44 @@ func TestWhatIsAmbiguousOrUnknownIsRefused(t *testing.T) {
 	}
 }
 
+func TestTwoAudiencesWithoutAnAuthorizedPartyAreExplained(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.call(t.Context(), w.mint(t, w.claims(map[string]any{"azp": nil, "aud": []string{"client", "x"}})), nil)
+	if err == nil || !strings.Contains(err.Error(), "more than one audience") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A session without a tag does not get one from what the request brings.
+func TestARequestBringsNoTags(t *testing.T) {
+	w := newWorld(t, nil)
+	out, err := w.call(t.Context(), w.mint(t, w.claims(map[string]any{tagClaim: nil})), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := w.sts.Session(*out.Credentials.AccessKeyId)
+	for _, key := range []string{"aws:PrincipalTag/tenant", "AWS:principaltag/tenant"} {
+		if s.Authorize("s3:GetObject", "arn:aws:s3:::b/acme/x", map[string][]string{key: {"acme"}}).Allowed() {
+			t.Errorf("%s is believed", key)
+		}
+	}
+}
+
+func TestASignatureThatIsRefusedIsNobodys(t *testing.T) {
+	var id string
+	w := newWorld(t, func(c *localsts.Config) {
+		c.Authenticate = func(*http.Request) (string, error) { return id, errors.New("refused") }
+	})
+	out, err := w.call(t.Context(), w.mint(t, w.claims(nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id = *out.Credentials.AccessKeyId
+	if status, body := w.post(t, http.MethodPost, "", "Action=GetCallerIdentity&Version=2011-06-15", http.Header{"Authorization": {"x"}}); status != 403 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestWhoASessionIs(t *testing.T) {
 	w := newWorld(t, nil)
 	out, err := w.call(t.Context(), w.mint(t, w.claims(nil)), nil)
@@ -477,6 +535,13 @@ func TestAnIssuerWhoseKeysCannotBeReadIsSaid(t *testing.T) {
 		"no claims":         func(d map[string]any, _ []any) { delete(d, "claims_supported") },
 		"another issuer":    func(d map[string]any, _ []any) { d["issuer"] = "http://other/" },
 		"no key set":        func(d map[string]any, _ []any) { delete(d, "jwks_uri") },
+		"keys to encrypt": func(_ map[string]any, keys []any) {
+			for _, k := range keys {
+				if key, ok := k.(map[string]any); ok {
+					key["use"] = "enc"
+				}
+			}
+		},
 		"key_ops": func(_ map[string]any, keys []any) {
 			for _, k := range keys {
 				if key, ok := k.(map[string]any); ok {

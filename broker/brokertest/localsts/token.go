@@ -150,7 +150,7 @@ func read(claims map[string]any, clientIDs []string) (token, error) {
 	}
 	if v, present := claims["https://aws.amazon.com/source_identity"]; present {
 		t.sourceIdentity, _ = v.(string)
-		if !sessionNameForm.MatchString(t.sourceIdentity) || strings.HasPrefix(t.sourceIdentity, "aws:") {
+		if !sessionNameForm.MatchString(t.sourceIdentity) { // nor may it begin with "aws:", whose colon is no part of the form
 			return t, invalid("source_identity passed in claim is not in correct format.")
 		}
 	}
