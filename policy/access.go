@@ -98,3 +98,19 @@ func (a Access) objectActions() []string {
 	}
 	return actions
 }
+
+// kmsActions returns the actions on a KMS key that a needs where objects are
+// encrypted with one. A multipart upload reads its parts back when it is
+// completed, so Write needs to decrypt, too: without it small files work and
+// large ones fail.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuAndPermissions.html
+func (a Access) kmsActions() []string {
+	switch {
+	case a.Has(Write):
+		return []string{"kms:GenerateDataKey", "kms:Decrypt"}
+	case a.Has(Read):
+		return []string{"kms:Decrypt"}
+	default:
+		return nil
+	}
+}

@@ -1,10 +1,8 @@
 package policy
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -31,6 +29,8 @@ func Confined(document string, scope Scope) error {
 		key:     scope.Prefix.String() + scope.Path.String(),
 		access:  scope.Access,
 		oneOnly: scope.Path.IsObject(),
+		kms:     scope.KMSKey,
+		source:  scope.SourceIP,
 	}
 	if err := judge.document(document); err != nil {
 		return fmt.Errorf("not confined: %w", err)
@@ -44,9 +44,11 @@ type judge struct {
 	key     string // what every key must begin with, or be
 	access  Access
 	oneOnly bool // the key is one object, not a folder
+	kms     KMSKey
+	source  netip.Addr
 }
 
-// rights is the closed list of actions on objects. A right that is not in the
+// mayDo is the closed list of actions on objects. A right that is not in the
 // scope's access is not granted by it.
 func (j judge) mayDo(action string) bool {
 	switch action {
@@ -115,14 +117,45 @@ func (j judge) statement(s any) error {
 	if err != nil {
 		return fmt.Errorf("resource: %w", err)
 	}
-	condition, conditioned := members["Condition"]
-	if slices.Equal(actions, []string{"s3:ListBucket"}) {
-		return j.listing(resources, condition)
+	conditions, err := operators(members)
+	if err != nil {
+		return err
 	}
-	if conditioned {
+	if slices.ContainsFunc(actions, func(a string) bool { return strings.HasPrefix(a, "kms:") }) {
+		return j.encryption(actions, resources, conditions)
+	}
+	if err := j.fromSource(conditions); err != nil {
+		return err
+	}
+	delete(conditions, "IpAddress") // seen
+	if slices.Equal(actions, []string{"s3:ListBucket"}) {
+		return j.listing(resources, conditions)
+	}
+	if len(conditions) > 0 {
 		return fmt.Errorf("a condition on objects")
 	}
 	return j.objects(actions, resources)
+}
+
+// fromSource wants the binding to the scope's address where it has one, exactly,
+// and none where it has none.
+func (j judge) fromSource(conditions map[string]map[string][]string) error {
+	keys, bound := conditions["IpAddress"]
+	if !j.source.IsValid() {
+		if bound {
+			return fmt.Errorf("bound to an address, and the scope is not")
+		}
+		return nil
+	}
+	blocks := keys["aws:SourceIp"]
+	if len(keys) != 1 || len(blocks) != 1 {
+		return fmt.Errorf("not bound to one address")
+	}
+	block, err := netip.ParsePrefix(blocks[0])
+	if err != nil || !block.IsSingleIP() || block.Addr() != j.source {
+		return fmt.Errorf("bound to %q, not to the scope's address", blocks[0])
+	}
+	return nil
 }
 
 func (j judge) objects(actions, resources []string) error {
@@ -143,7 +176,7 @@ func (j judge) objects(actions, resources []string) error {
 	return nil
 }
 
-func (j judge) listing(resources []string, condition any) error {
+func (j judge) listing(resources []string, conditions map[string]map[string][]string) error {
 	if !j.access.Has(List) { // which no scope of one object has
 		return fmt.Errorf("a listing, which the scope does not give")
 	}
@@ -152,27 +185,67 @@ func (j judge) listing(resources []string, condition any) error {
 			return fmt.Errorf("listing of %q", r)
 		}
 	}
-	operators, ok := condition.(map[string]any)
-	if !ok || len(operators) != 1 {
+	if len(conditions) != 1 {
 		return fmt.Errorf("a listing needs one condition operator")
 	}
-	for operator, operands := range operators {
+	for operator, keys := range conditions {
 		// Not ...IfExists and not ForAllValues: both hold where there is no prefix.
 		if operator != "StringLike" && operator != "StringEquals" {
 			return fmt.Errorf("condition operator %q", operator)
 		}
-		keys, ok := operands.(map[string]any)
-		if !ok || len(keys) != 1 {
+		if len(keys) != 1 || len(keys["s3:prefix"]) == 0 {
 			return fmt.Errorf("a listing needs one condition key")
 		}
-		prefixes, err := texts(keys["s3:prefix"])
-		if err != nil {
-			return fmt.Errorf("s3:prefix: %w", err)
-		}
-		for _, p := range prefixes {
+		for _, p := range keys["s3:prefix"] {
 			if err := j.within(p); err != nil {
 				return fmt.Errorf("s3:prefix: %w", err)
 			}
+		}
+	}
+	return nil
+}
+
+// encryption lets the scope's key be used through S3 only, and for the scope's
+// objects or the bucket's own key only.
+func (j judge) encryption(actions, resources []string, conditions map[string]map[string][]string) error {
+	if j.kms.IsZero() {
+		return fmt.Errorf("the use of a key, and the scope has none")
+	}
+	for _, a := range actions {
+		writes := a == "kms:GenerateDataKey" && j.access.Has(Write)
+		reads := a == "kms:Decrypt" && (j.access.Has(Read) || j.access.Has(Write))
+		if !writes && !reads {
+			return fmt.Errorf("action %q", a)
+		}
+	}
+	for _, r := range resources {
+		if r != j.kms.arn {
+			return fmt.Errorf("key %q", r)
+		}
+	}
+	service, object := conditions["StringEquals"], conditions["StringLike"]
+	if len(conditions) != 2 || len(service) != 1 || len(object) != 1 {
+		return fmt.Errorf("the use of a key needs exactly the conditions on the service and on the object")
+	}
+	services, arns := service["kms:ViaService"], object["kms:EncryptionContext:aws:s3:arn"]
+	if len(services) == 0 || len(arns) == 0 {
+		return fmt.Errorf("the use of a key needs the service and the object")
+	}
+	for _, v := range services {
+		if domain, ok := strings.CutPrefix(v, "s3."+j.kms.region+".amazonaws.com"); !ok || domain != "" && (domain != ".cn" || j.kms.partition != "aws-cn") {
+			return fmt.Errorf("the use of a key through %q", v)
+		}
+	}
+	for _, v := range arns {
+		if v == j.bucket {
+			continue // S3 Bucket Keys
+		}
+		key, ok := strings.CutPrefix(v, j.bucket+"/")
+		if !ok {
+			return fmt.Errorf("the use of a key for %q", v)
+		}
+		if err := j.within(key); err != nil {
+			return fmt.Errorf("the use of a key: %w", err)
 		}
 	}
 	return nil
@@ -195,78 +268,4 @@ func (j judge) within(pattern string) error {
 		return fmt.Errorf("%q reaches beyond %q", pattern, j.key)
 	}
 	return nil
-}
-
-// texts reads a string or a list of at least one.
-func texts(v any) ([]string, error) {
-	if s, ok := v.(string); ok {
-		return []string{s}, nil
-	}
-	list, ok := v.([]any)
-	if !ok || len(list) == 0 {
-		return nil, fmt.Errorf("neither a string nor a list of strings")
-	}
-	all := make([]string, len(list))
-	for i, item := range list {
-		all[i], _ = item.(string) // what is none becomes "", which is nowhere allowed
-	}
-	return all, nil
-}
-
-// parseStrict reads one JSON value and nothing after it. A member name that
-// occurs twice is refused: which of the two counts differs between readers.
-func parseStrict(text string) (any, error) {
-	dec := json.NewDecoder(strings.NewReader(text))
-	dec.UseNumber()
-	v, err := parseValue(dec)
-	if err != nil {
-		return nil, fmt.Errorf("JSON: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("JSON: something after the document")
-	}
-	return v, nil
-}
-
-func parseValue(dec *json.Decoder) (any, error) {
-	t, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch t {
-	case json.Delim('{'):
-		return parseObject(dec)
-	case json.Delim('['):
-		list := []any{}
-		for dec.More() {
-			v, err := parseValue(dec)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := dec.Token() // the closing bracket
-		return list, err
-	default:
-		return t, nil
-	}
-}
-
-func parseObject(dec *json.Decoder) (any, error) {
-	object := map[string]any{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, ok := t.(string)
-		if _, twice := object[name]; !ok || twice {
-			return nil, fmt.Errorf("member %q twice", name)
-		}
-		if object[name], err = parseValue(dec); err != nil {
-			return nil, err
-		}
-	}
-	_, err := dec.Token() // the closing brace
-	return object, err
 }

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -114,6 +115,111 @@ func TestWhatMayReachOutsideIsNotConfined(t *testing.T) {
 	} {
 		if err := policy.Confined(document, s); err == nil {
 			t.Errorf("%s: confined\n%s", name, document)
+		}
+	}
+}
+
+// sealed is a document for a scope with a key and an address.
+const sealed = `{"Version":"2012-10-17","Statement":[` +
+	`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject"],"Resource":"arn:aws:s3:::acme-uploads/tenants/org_acme/*","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}},` +
+	`{"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::acme-uploads","Condition":{"StringLike":{"s3:prefix":"tenants/org_acme/*"},"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}},` +
+	`{"Effect":"Allow","Action":["kms:GenerateDataKey","kms:Decrypt"],"Resource":"` + keyARN + `","Condition":{` +
+	`"StringEquals":{"kms:ViaService":"s3.ap-northeast-1.amazonaws.com"},` +
+	`"StringLike":{"kms:EncryptionContext:aws:s3:arn":["arn:aws:s3:::acme-uploads","arn:aws:s3:::acme-uploads/tenants/org_acme/*"]}}}]}`
+
+func sealedScope(t testing.TB) policy.Scope {
+	return scope(t, "org_acme", func(s *policy.Scope) {
+		s.KMSKey, s.SourceIP = key(t, keyARN), netip.MustParseAddr("192.0.2.1")
+	})
+}
+
+func TestAKeyAndAnAddressAreProvedToo(t *testing.T) {
+	s := sealedScope(t)
+	if err := policy.Confined(sealed, s); err != nil {
+		t.Fatal(err)
+	}
+	replace := func(old, with string) string {
+		t.Helper()
+		if !strings.Contains(sealed, old) {
+			t.Fatalf("%q is not in the sealed document", old)
+		}
+		return strings.Replace(sealed, old, with, 1)
+	}
+	const (
+		service = `"StringEquals":{"kms:ViaService":"s3.ap-northeast-1.amazonaws.com"}`
+		object  = `"StringLike":{"kms:EncryptionContext:aws:s3:arn":["arn:aws:s3:::acme-uploads","arn:aws:s3:::acme-uploads/tenants/org_acme/*"]}`
+		bound   = `,"Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}`
+	)
+	for name, document := range map[string]string{
+		"the object only": replace(`["arn:aws:s3:::acme-uploads",`, `[`),
+		"the bucket only": replace(`,"arn:aws:s3:::acme-uploads/tenants/org_acme/*"]`, `]`),
+		"decrypt only":    replace(`"kms:GenerateDataKey",`, ``),
+	} {
+		if err := policy.Confined(document, s); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, document := range map[string]string{
+		"another action on the key":     replace(`"kms:Decrypt"`, `"kms:CreateGrant"`),
+		"every action on the key":       replace(`"kms:Decrypt"`, `"kms:*"`),
+		"an action on objects with it":  replace(`"kms:Decrypt"`, `"s3:GetObject"`),
+		"another key":                   replace(keyARN, keyARN+"0"),
+		"every key":                     replace(keyARN, "*"),
+		"no service":                    replace(service+",", ``),
+		"no object":                     replace(","+object, ``),
+		"another service":               replace(`"s3.ap-northeast-1`, `"ec2.ap-northeast-1`),
+		"another region":                replace(`"s3.ap-northeast-1`, `"s3.eu-west-1`),
+		"any service":                   replace(`s3.ap-northeast-1.amazonaws.com`, `s3.ap-northeast-1.amazonaws.com*`),
+		"China's domain elsewhere":      replace(`s3.ap-northeast-1.amazonaws.com`, `s3.ap-northeast-1.amazonaws.com.cn`),
+		"one of two services":           replace(`"s3.ap-northeast-1.amazonaws.com"`, `["s3.ap-northeast-1.amazonaws.com","ec2.ap-northeast-1.amazonaws.com"]`),
+		"another key of the service":    replace(`"kms:ViaService"`, `"kms:CallerAccount"`),
+		"a second key of the service":   replace(service, `"StringEquals":{"kms:ViaService":"s3.ap-northeast-1.amazonaws.com","aws:x":"y"}`),
+		"the service by likeness":       replace(`"StringEquals":{"kms`, `"StringLikeIfExists":{"kms`),
+		"another tenant's objects":      replace(`/tenants/org_acme/*"]`, `/tenants/org_globex/*"]`),
+		"all objects":                   replace(`/tenants/org_acme/*"]`, `/*"]`),
+		"another bucket's objects":      replace(`"arn:aws:s3:::acme-uploads/tenants/org_acme/*"]`, `"arn:aws:s3:::other/tenants/org_acme/*"]`),
+		"another bucket":                replace(`["arn:aws:s3:::acme-uploads"`, `["arn:aws:s3:::acme-uploads2"`),
+		"another key of the object":     replace(`"kms:EncryptionContext:aws:s3:arn"`, `"kms:EncryptionContext:aws:s3:x"`),
+		"a second key of the object":    replace(`{"kms:EncryptionContext:aws:s3:arn"`, `{"aws:x":"y","kms:EncryptionContext:aws:s3:arn"`),
+		"the object by absence":         replace(`"StringLike":{"kms`, `"StringLikeIfExists":{"kms`),
+		"a third condition on the key":  replace(service, service+`,"Bool":{"aws:SecureTransport":"true"}`),
+		"no condition on the key":       replace(`,"Condition":{`+service+`,`+object+`}`, ``),
+		"objects without an address":    replace(bound, ``),
+		"listing without an address":    replace(`,"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}},{"Effect":"Allow","Action":["kms`, `}},{"Effect":"Allow","Action":["kms`),
+		"another address":               replace(`192.0.2.1/32`, `192.0.2.2/32`),
+		"a block":                       replace(`192.0.2.1/32`, `192.0.2.1/31`),
+		"no address":                    replace(`192.0.2.1/32`, `x`),
+		"two addresses":                 replace(`"192.0.2.1/32"`, `["192.0.2.1/32","192.0.2.2/32"]`),
+		"another key of the address":    replace(`"aws:SourceIp"`, `"aws:VpcSourceIp"`),
+		"a second key of the address":   replace(`{"aws:SourceIp"`, `{"aws:x":"192.0.2.1/32","aws:SourceIp"`),
+		"an address by absence":         replace(`"IpAddress"`, `"IpAddressIfExists"`),
+		"a condition beside an address": replace(`{"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}`, `{"Bool":{"aws:x":"true"},"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}`),
+		"an empty condition":            replace(`{"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}`, `{}`),
+		"a condition that is no object": replace(`{"IpAddress":{"aws:SourceIp":"192.0.2.1/32"}}`, `[]`),
+		"an operator without keys":      replace(`{"aws:SourceIp":"192.0.2.1/32"}`, `{}`),
+		"an operator of no object":      replace(`{"aws:SourceIp":"192.0.2.1/32"}`, `"x"`),
+	} {
+		if err := policy.Confined(document, s); err == nil {
+			t.Errorf("%s: confined\n%s", name, document)
+		}
+	}
+	for name, change := range map[string]func(*policy.Scope){
+		"a key that the scope does not have":        func(s *policy.Scope) { s.KMSKey = policy.KMSKey{} },
+		"an address that the scope does not have":   func(s *policy.Scope) { s.SourceIP = netip.Addr{} },
+		"the key's use for a scope that writes not": func(s *policy.Scope) { s.Access &^= policy.Write },
+	} {
+		other := sealedScope(t)
+		change(&other)
+		if err := policy.Confined(sealed, other); err == nil {
+			t.Errorf("%s: confined", name)
+		}
+	}
+	// Decryption is for who reads or writes.
+	byHand := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:Decrypt","Resource":"` + keyARN + `","Condition":{` + service + `,` + object + `}}]}`
+	for access, want := range map[policy.Access]bool{policy.Read: true, policy.Write: true, policy.List: false, policy.Delete: false} {
+		err := policy.Confined(byHand, scope(t, "org_acme", func(s *policy.Scope) { s.KMSKey, s.Access = key(t, keyARN), access }))
+		if (err == nil) != want {
+			t.Errorf("%s: %v", access, err)
 		}
 	}
 }

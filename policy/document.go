@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 )
 
 // MaxDocumentBytes is the longest inline session policy that STS takes.
@@ -45,8 +46,22 @@ type statement struct {
 	Condition *condition `json:",omitempty"`
 }
 
+// condition holds operators → keys → values. All of it must hold.
 type condition struct {
-	StringLike map[string]string
+	StringEquals map[string]values `json:",omitempty"`
+	StringLike   map[string]values `json:",omitempty"`
+	IPAddress    map[string]values `json:"IpAddress,omitempty"`
+}
+
+// values are alternatives. One alone is written without a list: it is shorter.
+type values []string
+
+// MarshalJSON implements json.Marshaler.
+func (v values) MarshalJSON() ([]byte, error) {
+	if len(v) == 1 {
+		return json.Marshal(v[0])
+	}
+	return json.Marshal([]string(v))
 }
 
 // Generate writes the document that opens exactly the scope. It fails on a
@@ -64,16 +79,21 @@ func Generate(s Scope) (Document, error) {
 	doc := document{Version: languageVersion}
 	if actions := s.Access.objectActions(); len(actions) > 0 {
 		doc.Statement = append(doc.Statement, statement{
-			Effect: "Allow", Action: actions, Resource: bucket + "/" + pattern,
+			Effect: "Allow", Action: actions, Resource: bucket + "/" + pattern, Condition: s.fromSource(),
 		})
 	}
 	if s.Access.Has(List) {
+		listing := statement{Effect: "Allow", Action: []string{"s3:ListBucket"}, Resource: bucket, Condition: s.fromSource()}
+		if listing.Condition == nil {
+			listing.Condition = &condition{}
+		}
 		// StringLike without IfExists: a listing without a prefix has no such
 		// key, the condition is false, and the listing is refused.
-		doc.Statement = append(doc.Statement, statement{
-			Effect: "Allow", Action: []string{"s3:ListBucket"}, Resource: bucket,
-			Condition: &condition{StringLike: map[string]string{"s3:prefix": pattern}},
-		})
+		listing.Condition.StringLike = map[string]values{"s3:prefix": {pattern}}
+		doc.Statement = append(doc.Statement, listing)
+	}
+	if actions := s.Access.kmsActions(); len(actions) > 0 && !s.KMSKey.IsZero() {
+		doc.Statement = append(doc.Statement, s.useOfKey(actions, bucket, bucket+"/"+pattern))
 	}
 	text, err := json.Marshal(doc)
 	if err != nil {
@@ -83,4 +103,31 @@ func Generate(s Scope) (Document, error) {
 		return Document{}, fmt.Errorf("%w policy: %d bytes, at most %d", ErrInvalid, len(text), MaxDocumentBytes)
 	}
 	return Document{text: string(text)}, nil
+}
+
+// fromSource is the condition that binds requests to the scope's address, or nil
+// where there is none. A request that reaches S3 through a VPC endpoint has no
+// aws:SourceIp, and is refused.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-sourceip
+func (s Scope) fromSource() *condition {
+	if !s.SourceIP.IsValid() {
+		return nil
+	}
+	return &condition{IPAddress: map[string]values{"aws:SourceIp": {netip.PrefixFrom(s.SourceIP, s.SourceIP.BitLen()).String()}}}
+}
+
+// useOfKey lets S3, and nobody else, use the key for the scope's objects. The
+// encryption context is the object's ARN, and the bucket's where S3 Bucket Keys
+// are on; which of the two is the bucket's matter, and it is S3 that has let the
+// request through to an object of the scope before it asks KMS. The address is
+// not asked for again: behind S3 it is not the caller's.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html
+func (s Scope) useOfKey(actions []string, bucket, objects string) statement {
+	return statement{
+		Effect: "Allow", Action: actions, Resource: s.KMSKey.String(),
+		Condition: &condition{
+			StringEquals: map[string]values{"kms:ViaService": s.KMSKey.viaS3()},
+			StringLike:   map[string]values{"kms:EncryptionContext:aws:s3:arn": {bucket, objects}},
+		},
+	}
 }

@@ -3,7 +3,9 @@ package policy_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,15 +22,27 @@ func goldens(t testing.TB) map[string]policy.Scope {
 	with := func(change func(*policy.Scope)) policy.Scope { return scope(t, "org_acme", change) }
 	access := func(a policy.Access) policy.Scope { return with(func(s *policy.Scope) { s.Access = a }) }
 	return map[string]policy.Scope{
-		"all":    with(nil),
-		"list":   access(policy.List),
-		"read":   access(policy.Read),
-		"write":  access(policy.Write),
-		"delete": access(policy.Delete),
-		"folder": with(func(s *policy.Scope) { s.Path = path(t, "in/box/") }),
-		"object": with(func(s *policy.Scope) { s.Path, s.Access = path(t, "in/a.txt"), policy.Read|policy.Write }),
-		"china":  with(func(s *policy.Scope) { s.Partition = policy.AWSChina }),
-		"usgov":  with(func(s *policy.Scope) { s.Partition = policy.AWSUSGov }),
+		"all":      with(nil),
+		"list":     access(policy.List),
+		"read":     access(policy.Read),
+		"write":    access(policy.Write),
+		"delete":   access(policy.Delete),
+		"folder":   with(func(s *policy.Scope) { s.Path = path(t, "in/box/") }),
+		"object":   with(func(s *policy.Scope) { s.Path, s.Access = path(t, "in/a.txt"), policy.Read|policy.Write }),
+		"china":    with(func(s *policy.Scope) { s.Partition = policy.AWSChina }),
+		"usgov":    with(func(s *policy.Scope) { s.Partition = policy.AWSUSGov }),
+		"kms":      with(func(s *policy.Scope) { s.KMSKey = key(t, keyARN) }),
+		"kms-read": with(func(s *policy.Scope) { s.KMSKey, s.Access = key(t, keyARN), policy.List|policy.Read }),
+		"kms-list": with(func(s *policy.Scope) { s.KMSKey, s.Access = key(t, keyARN), policy.List|policy.Delete }),
+		"kms-object": with(func(s *policy.Scope) {
+			s.KMSKey, s.Access, s.Path = key(t, keyARN), policy.Write, path(t, "in/a.txt")
+		}),
+		"kms-china": with(func(s *policy.Scope) {
+			s.Partition, s.KMSKey = policy.AWSChina, key(t, "arn:aws-cn:kms:cn-north-1:123456789012:key/x")
+		}),
+		"source":      with(func(s *policy.Scope) { s.SourceIP = netip.MustParseAddr("192.0.2.1") }),
+		"source-ipv6": with(func(s *policy.Scope) { s.SourceIP = netip.MustParseAddr("2001:db8::1") }),
+		"source-kms":  with(func(s *policy.Scope) { s.SourceIP, s.KMSKey = netip.MustParseAddr("192.0.2.1"), key(t, keyARN) }),
 		"user": with(func(s *policy.Scope) {
 			prefix, err := template(t, "tenants/{tenant}/users/{user}/").Render(tenant(t, "org_acme"), policy.UserOf("i", "s"))
 			if err != nil {
@@ -74,9 +88,9 @@ func TestDocumentsAreTheGoldenOnes(t *testing.T) {
 	}
 }
 
-// The bounds of templates, tenants and paths are such that every document fits:
-// the limit in Generate is for whoever changes them.
-func TestTheLongestScopeFits(t *testing.T) {
+// Names as long as they may be fit; with all that a scope can have, they do not,
+// and then there is no document, and the error says how long it was.
+func TestALongScopeFitsAndTheLongestIsRefusedWithItsLength(t *testing.T) {
 	long := strings.Repeat("a", 116)
 	s := scope(t, "org_acme", func(s *policy.Scope) {
 		prefix, err := template(t, long+"/{tenant}/{user}/"+long+"/").Render(tenant(t, strings.Repeat("t", 63)), policy.UserOf("i", "s"))
@@ -89,6 +103,14 @@ func TestTheLongestScopeFits(t *testing.T) {
 	if err != nil || len(document.String()) < 1500 || len(document.String()) > policy.MaxDocumentBytes {
 		t.Errorf("%d bytes, %v", len(document.String()), err)
 	}
+	s.KMSKey, s.SourceIP = key(t, keyARN), netip.MustParseAddr("2001:db8::1")
+	document, err = policy.Generate(s)
+	if !errors.Is(err, policy.ErrInvalid) || !strings.Contains(err.Error(), " bytes, at most 2048") || !document.IsZero() {
+		t.Errorf("%d bytes, %v", len(document.String()), err)
+	}
+}
+
+func TestTheZeroDocumentIsNoPolicy(t *testing.T) {
 	if !(policy.Document{}).IsZero() || (policy.Document{}).String() != "" {
 		t.Error("the zero document is a policy")
 	}

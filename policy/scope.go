@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -18,6 +19,9 @@ const (
 // Valid reports whether p is one of the known partitions.
 func (p Partition) Valid() bool { return p == AWS || p == AWSChina || p == AWSUSGov }
 
+// maxBucketBytes is the length of the longest name that S3 gives a bucket.
+const maxBucketBytes = 63
+
 // Bucket is the name of an S3 bucket. The zero value is refused.
 type Bucket struct{ name string }
 
@@ -27,8 +31,8 @@ type Bucket struct{ name string }
 // they break the TLS host names of virtual-hosted addresses.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 func ParseBucket(s string) (Bucket, error) {
-	if len(s) < 3 || len(s) > 63 {
-		return Bucket{}, fmt.Errorf("%w bucket %q: 3 to 63 characters", ErrInvalid, s)
+	if len(s) < 3 || len(s) > maxBucketBytes {
+		return Bucket{}, fmt.Errorf("%w bucket %q: 3 to %d characters", ErrInvalid, s, maxBucketBytes)
 	}
 	for i := range len(s) {
 		c := s[i]
@@ -66,6 +70,8 @@ type Scope struct {
 	Prefix    Prefix // every key of the scope begins with it
 	Path      Path   // narrows to a folder or to one object below Prefix
 	Access    Access
+	KMSKey    KMSKey     // with which the bucket's objects are encrypted; zero: S3's own
+	SourceIP  netip.Addr // the only address from which requests are let through; zero: any
 }
 
 // Key returns the prefix with the path: what every key of the scope begins
@@ -73,7 +79,8 @@ type Scope struct {
 func (s Scope) Key() string { return s.Prefix.String() + s.Path.String() }
 
 // Validate reports what keeps s from being a scope: an unknown partition, a
-// missing bucket, prefix or right, or a listing of what is one object.
+// missing bucket, prefix or right, a listing of what is one object, another
+// partition's key, or an address that IAM could not compare.
 func (s Scope) Validate() error {
 	switch {
 	case !s.Partition.Valid():
@@ -86,6 +93,10 @@ func (s Scope) Validate() error {
 		return fmt.Errorf("%w scope: access %#x", ErrInvalid, uint8(s.Access))
 	case s.Path.IsObject() && s.Access.Has(List):
 		return fmt.Errorf("%w scope: one object cannot be listed", ErrInvalid)
+	case !s.KMSKey.IsZero() && s.KMSKey.partition != string(s.Partition):
+		return fmt.Errorf("%w scope: the KMS key %s is not in partition %s", ErrInvalid, s.KMSKey, s.Partition)
+	case s.SourceIP.Zone() != "" || s.SourceIP.Is4In6():
+		return fmt.Errorf("%w scope: source address %s", ErrInvalid, s.SourceIP)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -52,7 +53,12 @@ func TestAScopeThatIsNotWholeIsRefused(t *testing.T) {
 		"no prefix":         func(s *policy.Scope) { s.Prefix = policy.Prefix{} },
 		"no access":         func(s *policy.Scope) { s.Access = 0 },
 		"unknown access":    func(s *policy.Scope) { s.Access = 1 << 5 },
-		"a listed object":   func(s *policy.Scope) { s.Path = path(t, "a.txt") },
+		"a foreign key": func(s *policy.Scope) {
+			s.KMSKey = key(t, "arn:aws-cn:kms:cn-north-1:123456789012:key/x")
+		},
+		"a zone":          func(s *policy.Scope) { s.SourceIP = netip.MustParseAddr("fe80::1%eth0") },
+		"a mapped source": func(s *policy.Scope) { s.SourceIP = netip.MustParseAddr("::ffff:192.0.2.1") },
+		"a listed object": func(s *policy.Scope) { s.Path = path(t, "a.txt") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := scope(t, "org_acme", nil)

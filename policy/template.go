@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,9 +21,9 @@ const (
 type Template struct{ segments []string }
 
 // ParseTemplate reads a prefix template. It ends in "/"; each variable
-// ({tenant}, {user}) is a whole path segment; {tenant} occurs exactly once and
-// {user} at most once; every other segment is made of letters, digits and
-// "_.=@-" and is neither "." nor "..".
+// ({tenant}, {user}) is a whole path segment and occurs at most once; every other
+// segment is made of letters, digits and "_.=@-" and is neither "." nor "..".
+// That {tenant} is there, or in the bucket, is for Layout to see.
 //
 // These rules are what keeps tenants apart: because the variable fills its
 // segment and a slash follows, the prefixes of two different tenants differ
@@ -45,17 +46,19 @@ func ParseTemplate(s string) (Template, error) {
 			return Template{}, err
 		}
 	}
-	if count[tenantVariable] != 1 {
-		return Template{}, fmt.Errorf("%w prefix %q: {tenant} must occur exactly once, or tenants would share it", ErrInvalid, s)
-	}
-	if count[userVariable] > 1 {
-		return Template{}, fmt.Errorf("%w prefix %q: {user} occurs twice", ErrInvalid, s)
+	for variable, n := range count {
+		if n > 1 {
+			return Template{}, fmt.Errorf("%w prefix %q: %s occurs twice", ErrInvalid, s, variable)
+		}
 	}
 	return Template{segments: segments}, nil
 }
 
 // IsZero reports whether t is the zero value, which renders nothing.
 func (t Template) IsZero() bool { return len(t.segments) == 0 }
+
+// has reports whether the variable is one of the segments.
+func (t Template) has(variable string) bool { return slices.Contains(t.segments, variable) }
 
 // String returns the template as it was written.
 func (t Template) String() string {
