@@ -183,14 +183,14 @@ func (b *Broker) Grants(ctx context.Context, req Request) ([]Scope, error) {
 	}
 	scopes := []Scope{}
 	for _, g := range b.cfg.Grants {
-		tenant := req.Tenant
+		ask := req
 		if !g.Tenant.Request {
-			tenant = ""
+			ask.Tenant = ""
 		}
 		if g.Match.holds(id.Claims) != nil {
 			continue
 		}
-		scope, err := g.scope(id, tenant)
+		scope, err := g.scope(id, ask)
 		if err != nil || b.cfg.Revoked.Tenants[scope.Tenant.String()] {
 			continue
 		}

@@ -69,7 +69,7 @@ func grant(t testing.TB, name string, change func(*broker.Grant)) broker.Grant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bucket, err := policy.ParseBucket("acme-uploads")
+	bucket, err := policy.ParseBucketTemplate("acme-uploads")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -469,16 +469,20 @@ func TestABrokerThatIsNotWholeIsNotMade(t *testing.T) {
 		"prefixes that meet": func(c *broker.Config) {
 			c.Grants = append(c.Grants, grant(t, "b", func(g *broker.Grant) { g.Prefix = template(t, "tenants/shared/{tenant}/") }))
 		},
-		"no name":           func(c *broker.Config) { c.Grants[0].Name = "" },
-		"no role":           func(c *broker.Config) { c.Grants[0].RoleARN = broker.RoleARN{} },
-		"no tenant":         func(c *broker.Config) { c.Grants[0].Tenant = broker.TenantRule{} },
-		"two tenants":       func(c *broker.Config) { c.Grants[0].Tenant.Request = true },
-		"no bucket":         func(c *broker.Config) { c.Grants[0].Bucket = policy.Bucket{} },
-		"no region":         func(c *broker.Config) { c.Grants[0].Region = "" },
-		"no prefix":         func(c *broker.Config) { c.Grants[0].Prefix = policy.Template{} },
-		"no access":         func(c *broker.Config) { c.Grants[0].Access = 0 },
-		"too short":         func(c *broker.Config) { c.Grants[0].Duration = 14 * time.Minute },
-		"too long":          func(c *broker.Config) { c.Grants[0].Duration = 13 * time.Hour },
+		"no name":     func(c *broker.Config) { c.Grants[0].Name = "" },
+		"no role":     func(c *broker.Config) { c.Grants[0].RoleARN = broker.RoleARN{} },
+		"no tenant":   func(c *broker.Config) { c.Grants[0].Tenant = broker.TenantRule{} },
+		"two tenants": func(c *broker.Config) { c.Grants[0].Tenant.Request = true },
+		"no bucket":   func(c *broker.Config) { c.Grants[0].Bucket = policy.BucketTemplate{} },
+		"no region":   func(c *broker.Config) { c.Grants[0].Region = "" },
+		"no prefix":   func(c *broker.Config) { c.Grants[0].Prefix = policy.Template{} },
+		"no access":   func(c *broker.Config) { c.Grants[0].Access = 0 },
+		"too short":   func(c *broker.Config) { c.Grants[0].Duration = 14 * time.Minute },
+		"too long":    func(c *broker.Config) { c.Grants[0].Duration = 13 * time.Hour },
+		"a key elsewhere": func(c *broker.Config) {
+			c.Grants[0].KMSKey = kmsKey(t, "arn:aws:kms:eu-west-2:123456789012:key/x")
+		},
+		"prefix for all":    func(c *broker.Config) { c.Grants[0].Prefix = template(t, "data/") },
 		"claim of no value": func(c *broker.Config) { c.Grants[0].Match.Claims = map[string]any{"a": 1.5} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -488,6 +492,18 @@ func TestABrokerThatIsNotWholeIsNotMade(t *testing.T) {
 				t.Error("want an error")
 			}
 		})
+	}
+	// Too long by what only a bound address adds.
+	long := grant(t, "long", func(g *broker.Grant) {
+		g.Bucket, g.Prefix = bucket(t, strings.Repeat("b", 63)), template(t, strings.Repeat("a/", 115)+"{tenant}/{user}/")
+		g.KMSKey = kmsKey(t, "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+	})
+	if err := long.Validate(); err != nil {
+		t.Errorf("a long one: %v", err)
+	}
+	long.BindSourceIP = true
+	if err := long.Validate(); err == nil || !strings.Contains(err.Error(), "bytes, at most 2048") {
+		t.Errorf("too long a one: %v", err)
 	}
 	if err := (broker.Grant{}).Validate(); err == nil || !strings.Contains(err.Error(), "role_arn is missing") {
 		t.Errorf("a grant of nothing: %v", err)

@@ -3,8 +3,9 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
-	"slices"
+	"strings"
 	"time"
 
 	"credential-broker/policy"
@@ -24,12 +25,19 @@ type Grant struct {
 	Match    Match
 	RoleARN  RoleARN
 	Tenant   TenantRule
-	Bucket   policy.Bucket
+	Bucket   policy.BucketTemplate
 	Region   string // the bucket's, told to the caller
 	Prefix   policy.Template
 	Access   policy.Access
 	Duration time.Duration // of a session, MinDuration to MaxDuration
+	KMSKey   policy.KMSKey // with which the bucket is encrypted; zero: S3's own
+	// BindSourceIP makes credentials that work only from the address from which
+	// they were asked for.
+	BindSourceIP bool
 }
+
+// Layout returns where the grant's tenants have their files.
+func (g Grant) Layout() policy.Layout { return policy.Layout{Bucket: g.Bucket, Prefix: g.Prefix} }
 
 // Match says which tokens a grant is for. All of it must hold; an empty part
 // demands nothing.
@@ -116,6 +124,10 @@ func (g Grant) Validate() error {
 	demand(!g.RoleARN.IsZero(), "role_arn is missing")
 	demand(g.Tenant.Request != (g.Tenant.Claim != ""), "tenant needs either a claim or request: true")
 	demand(g.Region != "", "region is missing")
+	demand(g.KMSKey.IsZero() || g.KMSKey.Region() == g.Region, "the KMS key is of region %s: S3 encrypts with keys of the bucket's own", g.KMSKey.Region())
+	if err := g.Layout().Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	demand(g.Duration >= MinDuration && g.Duration <= MaxDuration, "duration %s: between %s and %s", g.Duration, MinDuration, MaxDuration)
 	for name, want := range g.Match.Claims {
 		switch want.(type) {
@@ -137,22 +149,35 @@ func (g Grant) Conflict(h Grant) error {
 	if g.Name != "" && g.Name == h.Name {
 		errs = append(errs, fmt.Errorf("grant %q: the name is taken", g.Name))
 	}
-	if g.Bucket == h.Bucket && g.Prefix.Overlaps(h.Prefix) {
-		errs = append(errs, fmt.Errorf("grant %q: the prefix %q and that of grant %q, %q, can meet for different tenants", g.Name, g.Prefix, h.Name, h.Prefix))
+	if g.Layout().Overlaps(h.Layout()) {
+		errs = append(errs, fmt.Errorf("grant %q: %s/%s and %s/%s of grant %q can meet for different tenants", g.Name, g.Bucket, g.Prefix, h.Bucket, h.Prefix, h.Name))
 	}
 	return errors.Join(errs...)
 }
 
-// fits reports whether the document for the longest tenant can be made at all.
+// fits reports whether the document for the longest names can be made at all. A
+// request's path comes on top of it and is looked at with the request.
 func (g Grant) fits() error {
-	longest, err := policy.ParseTenant(string(slices.Repeat([]byte("a"), 63)))
+	tenant, err := policy.ParseTenant(strings.Repeat("a", g.Bucket.MaxTenant()))
 	if err != nil {
 		return err
 	}
-	prefix, err := g.Prefix.Render(longest, policy.UserOf("i", "s"))
+	s3, err := g.place(tenant, policy.UserOf("i", "s"))
 	if err != nil {
 		return err
 	}
-	_, err = policy.Generate(policy.Scope{Partition: g.RoleARN.Partition(), Bucket: g.Bucket, Prefix: prefix, Access: g.Access})
+	if g.BindSourceIP {
+		s3.SourceIP = netip.MustParseAddr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff") // none is longer
+	}
+	_, err = policy.Generate(s3)
 	return err
+}
+
+// place returns all that the grant gives a tenant and a user, from anywhere.
+func (g Grant) place(tenant policy.Tenant, user policy.User) (policy.Scope, error) {
+	bucket, prefix, err := g.Layout().Place(tenant, user)
+	if err != nil {
+		return policy.Scope{}, err
+	}
+	return policy.Scope{Partition: g.RoleARN.Partition(), Bucket: bucket, Prefix: prefix, Access: g.Access, KMSKey: g.KMSKey}, nil
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"credential-broker/policy"
@@ -33,7 +34,7 @@ func decide(grants []Grant, id Identity, req Request) (Scope, error) {
 			}
 			continue
 		}
-		scope, err := g.scope(id, req.Tenant)
+		scope, err := g.scope(id, req)
 		if err != nil {
 			return Scope{}, fmt.Errorf("grant %q: %w", g.Name, err)
 		}
@@ -45,26 +46,26 @@ func decide(grants []Grant, id Identity, req Request) (Scope, error) {
 	return Scope{}, fmt.Errorf("%w: none of %d grants matches the token", ErrNoGrant, len(grants))
 }
 
-// scope returns all that the grant gives the identity.
-func (g Grant) scope(id Identity, requestedTenant string) (Scope, error) {
-	tenant, err := g.Tenant.tenant(id.Claims, requestedTenant)
+// scope returns all that the grant gives the identity, for the request's tenant
+// and address.
+func (g Grant) scope(id Identity, req Request) (Scope, error) {
+	tenant, err := g.Tenant.tenant(id.Claims, req.Tenant)
 	if err != nil {
 		return Scope{}, err
 	}
-	prefix, err := g.Prefix.Render(tenant, id.User())
-	if err != nil {
-		return Scope{}, err
+	s3, err := g.place(tenant, id.User())
+	if err != nil { // a tenant whose name no bucket can have
+		return Scope{}, fmt.Errorf("%w: %w", ErrInvalidTenant, err)
+	}
+	if g.BindSourceIP {
+		address, err := netip.ParseAddr(req.Address)
+		if err != nil {
+			return Scope{}, fmt.Errorf("%w: credentials are to be bound to the caller's address: %w", ErrInternal, err)
+		}
+		s3.SourceIP = address.Unmap()
 	}
 	return Scope{
-		Grant:   g.Name,
-		Tenant:  tenant,
-		User:    id.User(),
-		RoleARN: g.RoleARN,
-		Region:  g.Region,
-		S3: policy.Scope{
-			Partition: g.RoleARN.Partition(), Bucket: g.Bucket, Prefix: prefix, Access: g.Access,
-		},
-		Duration: g.Duration,
+		Grant: g.Name, Tenant: tenant, User: id.User(), RoleARN: g.RoleARN, Region: g.Region, S3: s3, Duration: g.Duration,
 	}, nil
 }
 
