@@ -137,15 +137,21 @@ func TestEachProblemIsSaidWithItsPlace(t *testing.T) {
 		"request of words":        {replace(t, "{claim: org_id}", "{request: yes}"), "true or false"},
 		"a pattern that breaks":   {replace(t, "{claim: org_id}", "{claim: org_id, pattern: \"a)|(b\"}"), "grants[0].tenant.pattern"},
 		"a wrong bucket":          {replace(t, "bucket: acme-uploads", "bucket: Acme"), "grants[0].bucket"},
-		"a bucket a tenant":       {replace(t, "bucket: acme-uploads", "bucket: \"{tenant}-uploads\""), "not supported by this version"},
+		"a bucket of a user":      {replace(t, "bucket: acme-uploads", "bucket: \"{user}-uploads\""), "{tenant} is the only variable"},
 		"a prefix without slash":  {replace(t, "tenants/{tenant}/", "tenants/{tenant}"), "grants[0].prefix: invalid prefix"},
-		"a prefix for all":        {replace(t, "tenants/{tenant}/", "tenants/"), "{tenant} must occur exactly once"},
+		"a prefix for all":        {replace(t, "tenants/{tenant}/", "tenants/"), "grants[0].prefix: invalid prefix \"tenants/\": {tenant} must occur in it, or in the bucket"},
 		"an unknown right":        {replace(t, "[list, read]", "[list, admin]"), "grants[0].access"},
 		"no right":                {replace(t, "[list, read]", "[]"), "grants[0].access"},
 		"a life too short":        {good + "    duration: 14m\n", "grants[0].duration"},
 		"a life too long":         {good + "    duration: 13h\n", "grants[0].duration"},
-		"a KMS key":               {good + "    kms_key_arn: arn:aws:kms:x\n", "grants[0].kms_key_arn: is not supported by this version"},
-		"a bound address":         {good + "    bind_source_ip: true\n", "grants[0].bind_source_ip: is not supported by this version"},
+		"a wrong KMS key":         {good + "    kms_key_arn: arn:aws:kms:x\n", "grants[0].kms_key_arn: invalid KMS key"},
+		"a KMS key elsewhere":     {good + "    kms_key_arn: arn:aws:kms:eu-west-1:123456789012:key/x\n", "the KMS key is of region eu-west-1"},
+		"a foreign KMS key":       {good + "    kms_key_arn: arn:aws-cn:kms:ap-northeast-1:123456789012:key/x\n", "is not in partition aws"},
+		"a bound address of text": {good + "    bind_source_ip: always\n", "grants[0].bind_source_ip"},
+		"a policy too long": {
+			strings.Replace(replace(t, "tenants/{tenant}/\n    access: [list, read]", strings.Repeat("a/", 119)+"{tenant}/{user}/"), "acme-uploads\n", strings.Repeat("b", 63)+"\n    access: [list, read, write, delete]\n", 1) + "    bind_source_ip: true\n    kms_key_arn: " + keyARN + "\n",
+			"bytes, at most 2048",
+		},
 		"a claim of a fraction":   {replace(t, "level: 3", "level: 3.5"), "match.claims.level: must be text, not float"},
 		"a claim twice":           {replace(t, "level: 3", "plan: gold"), "match.claims.plan: given twice"},
 		"a name twice":            {good + "  - {name: uploads, role_arn: \"arn:aws:iam::123456789012:role/r\", tenant: {claim: a}, bucket: other-one, region: eu-west-1, prefix: \"{tenant}/\", access: [read]}\n", "grants[1]: grant \"uploads\": the name is taken"},
@@ -171,9 +177,23 @@ func TestEachProblemIsSaidWithItsPlace(t *testing.T) {
 	}
 }
 
+const keyARN = "arn:aws:kms:ap-northeast-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+func TestEveryShapeOfAGrantIsRead(t *testing.T) {
+	text := strings.NewReplacer("bucket: acme-uploads", `bucket: "{tenant}-uploads"`, "tenants/{tenant}/", "u/{user}/").Replace(good)
+	cfg, err := parse(text+"    kms_key_arn: "+keyARN+"\n    bind_source_ip: true\n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := cfg.Grants[0]
+	if g.Bucket.String() != "{tenant}-uploads" || g.Prefix.String() != "u/{user}/" || g.KMSKey.String() != keyARN || !g.BindSourceIP {
+		t.Errorf("%+v", g)
+	}
+}
+
 func TestAllProblemsAreReportedTogetherInOrder(t *testing.T) {
 	broken := strings.NewReplacer("https://acme.eu.auth0.com/", "ftp://acme", "mode: minted", "mode: both", "region: ap-northeast-1}", "region: tokyo}",
-		"tenants/{tenant}/", "tenants/", "[list, read]", "[fly]", "bucket: acme-uploads", "bukket: x").Replace(good)
+		"tenants/{tenant}/", "tenants", "[list, read]", "[fly]", "bucket: acme-uploads", "bukket: x").Replace(good)
 	_, err := parse(broken, nil)
 	var problems config.Problems
 	if !errors.As(err, &problems) || len(problems) < 7 {

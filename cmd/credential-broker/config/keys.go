@@ -62,12 +62,12 @@ func Keys() []Key {
 		{"grants[].tenant.claim", "claim", "", "names the tenant: as it stands in the token, or a JSON Pointer"},
 		{"grants[].tenant.request", "boolean", "false", "the request names the tenant instead: for backends that act for any"},
 		{"grants[].tenant.pattern", "regular expression", "[A-Za-z0-9][A-Za-z0-9_-]{0,62}", "the whole name must match; it can only narrow the default"},
-		{"grants[].bucket", "bucket", Required, ""},
+		{"grants[].bucket", "bucket", Required, "with `{tenant}` in it, one for each tenant: `{tenant}-uploads`"},
 		{"grants[].region", "region", Required, "the bucket's, told to the caller"},
-		{"grants[].prefix", "prefix", Required, "ends in `/`; `{tenant}` (needed) and `{user}` are whole segments"},
+		{"grants[].prefix", "prefix", Required, "ends in `/`; `{tenant}` (needed here or in the bucket) and `{user}` are whole segments"},
 		{"grants[].access", "list", Required, "of `list`, `read`, `write`, `delete`"},
 		{"grants[].duration", "duration", "1h", "of a session: 15m to 12h, no more than the role allows"},
-		{"grants[].kms_key_arn", "ARN", "", "not supported by this version: must be empty"},
-		{"grants[].bind_source_ip", "boolean", "false", "not supported by this version: must be false"},
+		{"grants[].kms_key_arn", "ARN", "", "the KMS key of a bucket that is encrypted with one; the session policy then lets S3 use it for the scope"},
+		{"grants[].bind_source_ip", "boolean", "false", "credentials work only from the address that asked for them; not through a VPC endpoint"},
 	}
 }

@@ -144,10 +144,16 @@ func grant(n node) broker.Grant {
 		Match:    broker.Match{Permissions: match["permissions"].texts(), Scopes: match["scopes"].texts(), Claims: claims(match["claims"])},
 		RoleARN:  convert(m["role_arn"], broker.ParseRoleARN),
 		Tenant:   broker.TenantRule{Claim: tenant["claim"].text(), Request: tenant["request"].boolean(), Pattern: convert(tenant["pattern"], broker.CompilePattern)},
-		Bucket:   convert(m["bucket"], bucket),
+		Bucket:   convert(m["bucket"], policy.ParseBucketTemplate),
 		Region:   convert(m["region"], region),
 		Prefix:   convert(m["prefix"], policy.ParseTemplate),
 		Duration: m["duration"].duration(broker.MinDuration, broker.MaxDuration),
+		KMSKey:   convert(m["kms_key_arn"], policy.ParseKMSKey), BindSourceIP: m["bind_source_ip"].boolean(),
+	}
+	if !g.Bucket.IsZero() && !g.Prefix.IsZero() {
+		if err := g.Layout().Validate(); err != nil {
+			m["prefix"].problem("%v", err)
+		}
 	}
 	if names := m["access"].texts(); !m["access"].absent() {
 		access, err := policy.ParseAccess(names)
@@ -155,12 +161,6 @@ func grant(n node) broker.Grant {
 			m["access"].problem("%v", err)
 		}
 		g.Access = access
-	}
-	if m["kms_key_arn"].text() != "" {
-		m["kms_key_arn"].problem("is not supported by this version: leave it empty")
-	}
-	if m["bind_source_ip"].boolean() {
-		m["bind_source_ip"].problem("is not supported by this version: leave it false")
 	}
 	return g
 }
@@ -263,11 +263,4 @@ func grantName(s string) (string, error) {
 		return "", fmt.Errorf("%q: letters, digits, _ and -, at most 63", s)
 	}
 	return s, nil
-}
-
-func bucket(s string) (policy.Bucket, error) {
-	if strings.ContainsAny(s, "{}") {
-		return policy.Bucket{}, fmt.Errorf("%q: a bucket for each tenant is not supported by this version", s)
-	}
-	return policy.ParseBucket(s)
 }
