@@ -116,6 +116,15 @@ refuse('explicit deny when a key is missing', { identityPolicies: [wide, policy(
 allow('${*} is a star', role(star), list, prefix('a*b/x'))
 deny('${*} is no wildcard', role(star), list, prefix('aXb/x'))
 deny('${*} in a resource is no wildcard', role(starResource), object('aXb/x'))
+const calledVia = (operator) => role(policy(grant('s3:*', '*', { [operator]: { 'aws:CalledVia': 'athena.amazonaws.com' } })))
+const via = (...services) => ({ context: { 'aws:CalledVia': services } })
+allow('ForAnyValue: one of two values', calledVia('ForAnyValue:StringEquals'), via('a.amazonaws.com', 'athena.amazonaws.com'))
+deny('ForAnyValue: no value', calledVia('ForAnyValue:StringEquals'))
+deny('ForAllValues: one of two values', calledVia('ForAllValues:StringEquals'), via('a.amazonaws.com', 'athena.amazonaws.com'))
+allow('ForAllValues: no value', calledVia('ForAllValues:StringEquals'))
+allow('a key of many values given one', calledVia('ForAnyValue:StringEquals'), { context: { 'aws:CalledVia': 'athena.amazonaws.com' } })
+deny('a key of many values, without a set operator', calledVia('StringEquals'), { context: { 'aws:CalledVia': 'athena.amazonaws.com' } })
+allow('IfExists: the key is missing', role(policy(grant('s3:ListBucket', bucket, { StringLikeIfExists: { 's3:prefix': 'x/*' } }))), list)
 allow('an action without resources', { action: 's3:ListAllMyBuckets', resource: '*', sessionPolicy: null })
 
 fail(/invalid\.action/, 'an unknown action', { action: 's3:GetObjekt' })
@@ -129,6 +138,7 @@ fail(/not an ARN/, 'a resource that is not an ARN', { resource: 'uploads/x' })
 fail(/line terminator/, 'a line terminator in the resource', object('tenants/acme/a\nb'))
 fail(/line terminator/, 'a line separator in the context', list, prefix('tenants/acme/a\u2028b'))
 fail(/"s3:prefx" is unknown/, 'an unknown context key', list, { context: { 's3:prefx': 'tenants/acme/' } })
+fail(/is unknown/, 'an encryption context without a name', decrypt, { context: { 'kms:EncryptionContext:': 'x' } })
 fail(/twice/, 'a context key in two spellings', list, { context: { 's3:prefix': 'a', 'S3:prefix': 'b' } })
 fail(/single value/, 'two values for a key that takes one', list, prefix(['tenants/acme/', 'x']))
 fail(/not a string/, 'a number in the context', list, prefix(7))
@@ -187,12 +197,15 @@ test('a key ignored beside an encryption context stays ignored', () => {
 test('a line that is no case is an error in its place, and the next is answered', () => {
   const good = Buffer.from(JSON.stringify({ ...base, id: 'good' }))
   const newline = Buffer.from('\n')
-  const bad = [Buffer.from('{'), Buffer.from(''), Buffer.from('null'), Buffer.from('[]'), Buffer.from([0x22, 0xff, 0x22])]
-  const got = run(Buffer.concat([...bad, good].flatMap((line) => [line, newline])))
+  const latin1 = Buffer.from(JSON.stringify({ ...base, ...object('tenants/acme/\u00e9') }), 'latin1')
+  const bad = [[latin1, /encoded data/], [Buffer.from('{'), /JSON/], [Buffer.from(''), /JSON/]]
+  for (const text of ['null', '[]', '7']) bad.push([Buffer.from(text), /case is not an object/])
+  const got = run(Buffer.concat([...bad.map(([line]) => line), good].flatMap((line) => [line, newline])))
   assert.equal(got.length, bad.length + 1)
   for (const [i, answer] of got.slice(0, -1).entries()) {
     assert.deepEqual(Object.keys(answer), ['id', 'error'])
-    assert.match(answer.error, new RegExp(`^line ${i + 1}: `))
+    assert.ok(answer.error.startsWith(`line ${i + 1}: `), answer.error)
+    assert.match(answer.error, bad[i][1])
   }
   assert.deepEqual(got.at(-1), { id: 'good', result: 'Allowed' })
 })
