@@ -20,7 +20,7 @@ const insideEnv = "CREDENTIAL_BROKER_NAMESPACE"
 // os.Exit(versitygw.Isolate(m)), in a user and network namespace in which Address
 // is ours; what it returns is the exit code. It runs the test binary again, since
 // a process with threads cannot move to another user namespace (unshare(2)); flags,
-// output, signals and exit code are passed through. Where the system refuses
+// output and exit code are passed through. Where the system refuses
 // namespaces it says so and runs the tests outside, where Need skips or, in CI,
 // fails.
 func Isolate(m *testing.M) (code int) {
@@ -61,14 +61,16 @@ func again() (int, error) {
 	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET
 	cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT)
-	defer signal.Stop(signals)
+	// `go test` asks so for the stacks of a test that hangs. Other signals end us,
+	// and with us the child.
+	quits := make(chan os.Signal, 1)
+	signal.Notify(quits, syscall.SIGQUIT)
+	defer signal.Stop(quits)
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("run the tests again: %w", err)
 	}
 	go func() {
-		for s := range signals {
+		for s := range quits {
 			_ = cmd.Process.Signal(s) // it may be gone already
 		}
 	}()

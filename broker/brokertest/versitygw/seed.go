@@ -72,18 +72,12 @@ func (s *Server) createRole(ctx context.Context, role Role) error {
 	return err
 }
 
-// createBucket names the region, as S3 wants it everywhere but in us-east-1.
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
 func (s *Server) createBucket(ctx context.Context, bucket, region string) error {
-	body := ""
-	if region != iamRegion {
-		body = "<CreateBucketConfiguration><LocationConstraint>" + region + "</LocationConstraint></CreateBucketConfiguration>"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.S3+"/"+url.PathEscape(bucket), strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.S3+"/"+url.PathEscape(bucket), http.NoBody)
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
-	_, err = s.send(req, body, "s3", region)
+	_, err = s.send(req, "", "s3", region)
 	return err
 }
 

@@ -134,9 +134,6 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if c.Region == "" {
 		c.Region = iamRegion
 	}
-	if c.Output == nil {
-		c.Output = io.Discard
-	}
 	s := &Server{
 		Roles: map[string]string{},
 		Root:  aws.Credentials{AccessKeyID: "root" + rand.Text()[:12], SecretAccessKey: rand.Text()},
@@ -156,7 +153,6 @@ func (s *Server) Close() error {
 	for _, c := range s.children {
 		errs = append(errs, c.stop())
 	}
-	s.children = nil
 	return errors.Join(errs...)
 }
 
