@@ -62,18 +62,21 @@ var table = map[string]rules{
 	"broker/httpapi":     {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
-		"broker", "policy", "broker/brokertest/localauth0", "broker/brokertest/localsts", "broker/brokertest/locals3", "broker/brokertest/sigv4",
+		"broker", "policy", "broker/brokertest/iam", "broker/brokertest/localauth0", "broker/brokertest/localsts", "broker/brokertest/locals3",
+		"broker/brokertest/sigv4",
 	}},
 	"broker/brokertest/iam":        {not: pure[1:]}, // net/netip is under net, and pure
 	"broker/brokertest/localauth0": {},
 	"broker/brokertest/localsts":   {ours: []string{"broker/brokertest/iam"}},
 	"broker/brokertest/sigv4":      {},
+	"broker/brokertest/versitygw":  {others: []string{aws}},
 	"broker/brokertest/locals3":    {ours: []string{"broker/brokertest/sigv4"}, others: []string{"github.com/johannesboyne/gofakes3"}},
 
 	"cmd/credential-broker": {
-		ours:   []string{"cmd/credential-broker/config", "cmd/credential-broker/serve"},
+		ours:   []string{"cmd/credential-broker/account", "cmd/credential-broker/config", "cmd/credential-broker/serve"},
 		others: []string{"github.com/alecthomas/kong"},
 	},
+	"cmd/credential-broker/account": {ours: []string{"broker", "policy", "cmd/credential-broker/config"}, not: pure},
 	"cmd/credential-broker/config": {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
@@ -84,7 +87,8 @@ var table = map[string]rules{
 	},
 	"cmd/demo": {
 		ours: []string{
-			"broker", "policy", "broker/brokertest", "broker/brokertest/localauth0", "cmd/credential-broker/config", "cmd/credential-broker/serve",
+			"broker", "policy", "broker/brokertest", "broker/brokertest/localauth0", "cmd/credential-broker/account",
+			"cmd/credential-broker/config", "cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong", "golang.org/x/sync"},
 	},

@@ -40,6 +40,7 @@ type document struct {
 }
 
 type statement struct {
+	Sid       string `json:",omitempty"`
 	Effect    string
 	Action    []string
 	Resource  string
@@ -93,7 +94,7 @@ func Generate(s Scope) (Document, error) {
 		doc.Statement = append(doc.Statement, listing)
 	}
 	if actions := s.Access.kmsActions(); len(actions) > 0 && !s.KMSKey.IsZero() {
-		doc.Statement = append(doc.Statement, s.useOfKey(actions, bucket, bucket+"/"+pattern))
+		doc.Statement = append(doc.Statement, useOfKey(s.KMSKey, actions, bucket, bucket+"/"+pattern))
 	}
 	text, err := json.Marshal(doc)
 	if err != nil {
@@ -116,17 +117,17 @@ func (s Scope) fromSource() *condition {
 	return &condition{IPAddress: map[string]values{"aws:SourceIp": {netip.PrefixFrom(s.SourceIP, s.SourceIP.BitLen()).String()}}}
 }
 
-// useOfKey lets S3, and nobody else, use the key for the scope's objects. The
+// useOfKey lets S3, and nobody else, use the key for the objects. The
 // encryption context is the object's ARN, and the bucket's where S3 Bucket Keys
 // are on; which of the two is the bucket's matter, and it is S3 that has let the
 // request through to an object of the scope before it asks KMS. The address is
 // not asked for again: behind S3 it is not the caller's.
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html
-func (s Scope) useOfKey(actions []string, bucket, objects string) statement {
+func useOfKey(key KMSKey, actions []string, bucket, objects string) statement {
 	return statement{
-		Effect: "Allow", Action: actions, Resource: s.KMSKey.String(),
+		Effect: "Allow", Action: actions, Resource: key.String(),
 		Condition: &condition{
-			StringEquals: map[string]values{"kms:ViaService": s.KMSKey.viaS3()},
+			StringEquals: map[string]values{"kms:ViaService": key.viaS3()},
 			StringLike:   map[string]values{"kms:EncryptionContext:aws:s3:arn": {bucket, objects}},
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"credential-broker/broker/brokertest"
+	"credential-broker/policy"
 )
 
 // world is a local Auth0 and an account that trusts its tokens.
@@ -46,7 +48,11 @@ func newWorld(t *testing.T, change func(*brokertest.AWSConfig)) world {
 			t.Error(err)
 		}
 	})
-	cfg := brokertest.AWSConfig{Trust: brokertest.Trust{Issuer: issuer, ClientIDs: []string{"demo-spa"}, Audience: brokertest.Audience}}
+	cfg := account(t, policy.Trust{
+		Provider: "arn:aws:iam::123456789012:oidc-provider/" + l.Addr().String() + "/", Host: l.Addr().String() + "/",
+		ClientIDs: []string{"demo-spa"}, Audiences: []string{brokertest.Audience}, Tags: []string{policy.TagTenant},
+	})
+	cfg.Providers = []brokertest.Provider{{URL: issuer, ClientIDs: []string{"demo-spa"}}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -65,13 +71,41 @@ func newWorld(t *testing.T, change func(*brokertest.AWSConfig)) world {
 	}}
 }
 
+// account has one bucket and one role, bounded by the tenant's tag.
+func account(t *testing.T, trust policy.Trust) brokertest.AWSConfig {
+	t.Helper()
+	bucket, err1 := policy.ParseBucketTemplate(brokertest.Bucket)
+	prefix, err2 := policy.ParseTemplate("tenants/{tenant}/")
+	own, err3 := policy.RoleDocument(policy.AWS, []policy.RoleGrant{{
+		Layout: policy.Layout{Bucket: bucket, Prefix: prefix}, Access: policy.List | policy.Read | policy.Write | policy.Delete,
+	}})
+	trusted, err4 := policy.TrustDocument([]policy.Trust{trust})
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	return brokertest.AWSConfig{
+		Roles:   []brokertest.Role{{Name: "tenant-uploads", TrustPolicy: []byte(trusted), Policy: []byte(own)}},
+		Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}},
+	}
+}
+
 func (w world) sts(creds aws.CredentialsProvider) *sts.Client {
 	return sts.New(sts.Options{Region: brokertest.Region, BaseEndpoint: &w.url, Credentials: creds, RetryMaxAttempts: 1})
 }
 
 func (w world) assume(ctx context.Context, token string) (aws.CredentialsProvider, error) {
+	return w.limited(ctx, token, "")
+}
+
+// limited opens a session under a session policy, or under none.
+func (w world) limited(ctx context.Context, token, document string) (aws.CredentialsProvider, error) {
+	var limit *string
+	if document != "" {
+		limit = &document
+	}
 	out, err := w.sts(aws.AnonymousCredentials{}).AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
 		RoleArn: aws.String(brokertest.RoleARN), RoleSessionName: aws.String("session"), WebIdentityToken: aws.String(token),
+		Policy: limit,
 	})
 	if err != nil {
 		return nil, err
@@ -113,31 +147,88 @@ func TestOneAddressIsSTSAndS3(t *testing.T) {
 	}
 }
 
-func TestTheRoleIsBoundedByTheTagUnlessItIsNot(t *testing.T) {
-	w := newWorld(t, func(c *brokertest.AWSConfig) { c.Unbounded = true })
-	creds, err := w.assume(t.Context(), w.token("alice@acme.test"))
-	if err != nil {
-		t.Fatal(err)
+// What must turn checks red does so: each way of being broken gives away what the
+// good account keeps.
+func TestAnAccountCanBeBroken(t *testing.T) {
+	const session = "arn:aws:sts::123456789012:assumed-role/tenant-uploads/session"
+	allow := func(principal string) []byte {
+		return []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + principal + `"},"Action":"s3:*","Resource":"arn:aws:s3:::acme-uploads/*"}]}`)
 	}
-	client := s3.New(s3.Options{Region: brokertest.Region, BaseEndpoint: &w.url, UsePathStyle: true, Credentials: creds})
-	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(brokertest.Bucket), Key: aws.String("tenants/org_globex/x"), Body: strings.NewReader("x")}); err != nil {
-		t.Errorf("an unbounded role is bounded: %v", err)
+	for name, tc := range map[string]struct {
+		change func(*brokertest.AWSConfig)
+		opens  []string // keys that a session limited to tenants/org_acme/a/ can write
+	}{
+		"not at all": {nil, nil},
+		"session policies are ignored": {
+			func(c *brokertest.AWSConfig) { c.IgnoreSessionPolicies = true }, []string{"tenants/org_acme/b/x"},
+		},
+		"nothing is enforced": {
+			func(c *brokertest.AWSConfig) { c.EnforceNothing = true }, []string{"tenants/org_acme/b/x", "tenants/org_globex/x"},
+		},
+		"the bucket's policy names the session": {
+			func(c *brokertest.AWSConfig) { c.BucketPolicies = map[string][]byte{brokertest.Bucket: allow(session)} },
+			[]string{"tenants/org_acme/b/x", "tenants/org_globex/x"},
+		},
+		"the bucket's policy names another session": {
+			func(c *brokertest.AWSConfig) {
+				c.BucketPolicies = map[string][]byte{brokertest.Bucket: allow(session + "2")}
+			}, nil,
+		},
+		"the bucket's policy names the role": { // which the session policy limits
+			func(c *brokertest.AWSConfig) {
+				c.BucketPolicies = map[string][]byte{brokertest.Bucket: allow(brokertest.RoleARN)}
+			}, nil,
+		},
+	} {
+		w := newWorld(t, tc.change)
+		creds, err := w.limited(t.Context(), w.token("alice@acme.test"), `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::acme-uploads/tenants/org_acme/a/*"}]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := s3.New(s3.Options{Region: brokertest.Region, BaseEndpoint: &w.url, UsePathStyle: true, Credentials: creds, RetryMaxAttempts: 1})
+		for _, key := range []string{"tenants/org_acme/a/x", "tenants/org_acme/b/x", "tenants/org_globex/x"} {
+			_, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(brokertest.Bucket), Key: aws.String(key), Body: strings.NewReader("x")})
+			want := slices.Contains(tc.opens, key) || key == "tenants/org_acme/a/x"
+			if want && err != nil || !want && errorCode(err) != "AccessDenied" {
+				t.Errorf("%s: %s: %v", name, key, err)
+			}
+		}
+	}
+}
+
+func TestABucketsPolicyMustBeOne(t *testing.T) {
+	for _, text := range []string{"x", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`} {
+		cfg := account(t, policy.Trust{Provider: "p", Host: "h", ClientIDs: []string{"c"}, Tags: []string{"tenant"}})
+		cfg.BucketPolicies = map[string][]byte{brokertest.Bucket: []byte(text)}
+		if _, err := brokertest.NewAWS(cfg); err == nil {
+			t.Errorf("%s is taken", text)
+		}
 	}
 }
 
 func TestTheTrustPolicyHoldsWhoMayAssumeTheRole(t *testing.T) {
+	replace := func(old, with string) func(*brokertest.AWSConfig) {
+		return func(c *brokertest.AWSConfig) {
+			if !strings.Contains(string(c.Roles[0].TrustPolicy), old) {
+				t.Fatalf("%s is not in %s", old, c.Roles[0].TrustPolicy)
+			}
+			c.Roles[0].TrustPolicy = []byte(strings.ReplaceAll(string(c.Roles[0].TrustPolicy), old, with))
+		}
+	}
 	for name, tc := range map[string]struct {
 		change func(*brokertest.AWSConfig)
 		user   string
 		code   string
 	}{
+		"as it is":               {nil, "alice@acme.test", ""},
 		"without a tenant's tag": {nil, "mallory@nowhere.test", "AccessDenied"},
-		"another API's token":    {func(c *brokertest.AWSConfig) { c.Trust.Audience = "https://other" }, "alice@acme.test", "AccessDenied"},
-		"another client's token": {func(c *brokertest.AWSConfig) { c.Trust.ClientIDs = []string{"other"} }, "alice@acme.test", "InvalidIdentityToken"},
-		"another issuer":         {func(c *brokertest.AWSConfig) { c.Trust.Issuer = "https://other.example/" }, "alice@acme.test", "InvalidIdentityToken"},
+		"another API's token":    {replace(brokertest.Audience, "https://other"), "alice@acme.test", "AccessDenied"},
+		"another client's token": {func(c *brokertest.AWSConfig) { c.Providers[0].ClientIDs = []string{"other"} }, "alice@acme.test", "InvalidIdentityToken"},
+		"another issuer":         {func(c *brokertest.AWSConfig) { c.Providers[0].URL = "https://other.example/" }, "alice@acme.test", "InvalidIdentityToken"},
+		"no tags allowed":        {replace("sts:TagSession", "sts:AssumeRole"), "alice@acme.test", "AccessDenied"},
 	} {
 		w := newWorld(t, tc.change)
-		if _, err := w.assume(t.Context(), w.token(tc.user)); errorCode(err) != tc.code {
+		if _, err := w.assume(t.Context(), w.token(tc.user)); errorCode(err) != tc.code || (err == nil) != (tc.code == "") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
 )
@@ -37,6 +39,7 @@ type commands struct {
 	Config      string         `help:"The configuration file." env:"BROKER_CONFIG" default:"/etc/credential-broker/config.yaml" type:"path"`
 	Serve       serveCmd       `cmd:"" help:"Run the broker."`
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
+	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running broker whether it is ready; exit 1 if it is not."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
@@ -44,6 +47,7 @@ type commands struct {
 type (
 	serveCmd       struct{}
 	checkCmd       struct{}
+	iamCmd         struct{}
 	healthcheckCmd struct {
 		URL string `help:"Ask here instead of where the configuration says."`
 	}
@@ -150,6 +154,21 @@ func (checkCmd) Run(w *world) error {
 	}
 	_, err = fmt.Fprintf(w.stdout, "%s: ok, %d grant(s), revision %s\n", w.config, len(cfg.Grants), cfg.Revision)
 	return err
+}
+
+// Run prints what the AWS account needs.
+func (iamCmd) Run(w *world) error {
+	cfg, err := w.read()
+	if err != nil {
+		return err
+	}
+	setup, err := account.Of(cfg)
+	if err != nil {
+		return usageError{err}
+	}
+	out := json.NewEncoder(w.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(setup)
 }
 
 // healthcheckTimeout fits a container engine's usual 5 s and less.

@@ -153,6 +153,14 @@ func TestAnSDKUploadsListsReadsAndDeletesInsideItsPrefix(t *testing.T) {
 	}
 }
 
+// unbounded leaves the role's own policy open to the whole bucket. It shows what
+// a role that is not bounded by the tag gives away.
+func unbounded(o *options) {
+	o.change = func(cfg *brokertest.AWSConfig) {
+		cfg.Roles[0].Policy = []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":["arn:aws:s3:::acme-uploads","arn:aws:s3:::acme-uploads/*"]}]}`)
+	}
+}
+
 // wall is what one tenant's credentials may not do to the rest of the bucket.
 // Bob's object and upload exist, so that nothing is refused for want of a target.
 func wall(ctx context.Context, bobs, uploadID string) map[string]func(*s3.Client) error {
@@ -238,7 +246,7 @@ func (s *story) bobsFiles(t testing.TB) (key, uploadID string) {
 func TestNothingOutsideThePrefixIsReached(t *testing.T) {
 	for name, change := range map[string]func(*options){
 		"both locks":              func(*options) {},
-		"the session policy only": func(o *options) { o.unbounded = true },
+		"the session policy only": unbounded,
 		"forwarded, both locks":   func(o *options) { o.Mode = modeForwarded },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,11 +306,11 @@ func (s *story) direct(ctx context.Context, token string) (*s3.Client, error) {
 }
 
 func TestTheDirectCallIsRefusedInModeMinted(t *testing.T) {
-	for _, unbounded := range []bool{false, true} {
-		s := startStory(t, func(o *options) { o.unbounded = unbounded })
+	for name, change := range map[string]func(*options){"bounded": nil, "unbounded": unbounded} {
+		s := startStory(t, change)
 		var api smithy.APIError
 		if _, err := s.direct(t.Context(), s.userToken(t, "alice@acme.test")); !errors.As(err, &api) || api.ErrorCode() != "InvalidIdentityToken" {
-			t.Errorf("unbounded role %t: got %v, want InvalidIdentityToken", unbounded, err)
+			t.Errorf("%s role: got %v, want InvalidIdentityToken", name, err)
 		}
 	}
 }
@@ -325,7 +333,7 @@ func TestTheDirectCallReachesNothingOutsideABoundedRole(t *testing.T) {
 // The danger is real, and the tests above can fail: behind a role that is not
 // bounded by the tag, the direct call reads another tenant's file.
 func TestTheDirectCallReachesEverythingBehindAnUnboundedRole(t *testing.T) {
-	s := startStory(t, func(o *options) { o.Mode, o.unbounded = modeForwarded, true })
+	s := startStory(t, func(o *options) { o.Mode = modeForwarded; unbounded(o) })
 	bobs, _ := s.bobsFiles(t)
 	c, err := s.direct(t.Context(), s.userToken(t, "alice@acme.test"))
 	if err != nil {

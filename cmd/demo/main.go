@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"credential-broker/broker/brokertest"
 )
 
 // The modes of web_identity, as the configuration names them.
@@ -34,8 +36,8 @@ type options struct {
 	AWS      string `name:"aws" help:"Address of the local AWS." default:"127.0.0.1:9000"`
 	Page     string `help:"Address of the page." default:"127.0.0.1:3000"`
 
-	unbounded bool      // tests: leave the role open to the whole bucket
-	log       io.Writer // of the broker's log and audit records
+	change func(*brokertest.AWSConfig) // tests: break the account before it is made
+	log    io.Writer                   // of the broker's log and audit records
 }
 
 func main() {

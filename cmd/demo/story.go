@@ -15,11 +15,13 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
+	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
 )
@@ -75,26 +77,39 @@ func (s *story) begin(ctx context.Context, o options) (err error) {
 	if s.auth0, err = brokertest.NewAuth0(s.Issuer, pageOrigin(o), o.Mode == modeForwarded); err != nil {
 		return err
 	}
-	if s.aws, err = brokertest.NewAWS(s.account(o)); err != nil {
+	cfg, err := s.configure(o)
+	if err != nil {
+		return err
+	}
+	if s.aws, err = newAWS(cfg, o); err != nil {
 		return err
 	}
 	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[1], brokertest.TrimSlashes(s.auth0)) })
 	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[2], s.aws) })
-	return s.startBroker(ctx, listeners[0], o)
+	return s.startBroker(ctx, listeners[0], cfg, o)
 }
 
-// account is the AWS side of the mode: whose tokens the role trusts.
-func (s *story) account(o options) brokertest.AWSConfig {
-	cfg := brokertest.AWSConfig{Unbounded: o.unbounded, AllowedOrigins: []string{pageOrigin(o)}}
-	if o.Mode == modeMinted {
-		cfg.Trust = brokertest.Trust{Issuer: s.Broker, ClientIDs: []string{brokertest.STSAudience}}
-		return cfg
+// newAWS is the account that the configuration asks for: what it deploys is what
+// `credential-broker iam` prints.
+func newAWS(cfg config.Config, o options) (*brokertest.AWS, error) {
+	setup, err := account.Of(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make local AWS: %w", err)
 	}
-	cfg.Trust = brokertest.Trust{
-		Issuer: s.Issuer, Audience: s.Audience,
-		ClientIDs: []string{localauth0.DemoSPA, localauth0.DemoCLI}, // STS looks at azp, which is the client
+	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{pageOrigin(o)}}}}
+	for _, p := range setup.Providers {
+		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
 	}
-	return cfg
+	for _, r := range setup.Roles {
+		_, name, _ := strings.Cut(r.ARN, ":role/")
+		local.Roles = append(local.Roles, brokertest.Role{
+			Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy, MaxSession: time.Duration(r.MaxSessionDuration) * time.Second,
+		})
+	}
+	if o.change != nil {
+		o.change(&local)
+	}
+	return brokertest.NewAWS(local)
 }
 
 // configuration is what an operator would write, for the addresses at hand.
@@ -106,6 +121,9 @@ issuers:
   - url: {{.Issuer}}
     audiences: [{{.Audience}}]
     algorithms: [RS256]
+{{- if not .Key}}
+    clients: [{{.SPA}}, {{.CLI}}] # STS takes a token's client for its audience
+{{- end}}
 web_identity:
   mode: {{.Mode}}
 {{- if .Key}}
@@ -137,13 +155,13 @@ grants:
 {{- end}}
 `
 
-// startBroker runs the very service that the container runs, in this process.
-func (s *story) startBroker(ctx context.Context, listener net.Listener, o options) error {
+// configure writes and reads the broker's configuration.
+func (s *story) configure(o options) (config.Config, error) {
 	key := ""
 	if o.Mode == modeMinted {
 		var err error
 		if key, err = s.signingKey(); err != nil {
-			return err
+			return config.Config{}, err
 		}
 	}
 	var text strings.Builder
@@ -152,15 +170,17 @@ func (s *story) startBroker(ctx context.Context, listener net.Listener, o option
 		err = t.Execute(&text, map[string]string{
 			"Page": pageOrigin(o), "Issuer": s.Issuer, "Audience": s.Audience, "Mode": s.Mode, "Key": key, "Broker": s.Broker,
 			"STSAudience": brokertest.STSAudience, "Region": s.Region, "STS": s.STS, "RoleARN": brokertest.RoleARN, "Bucket": s.Bucket,
+			"SPA": localauth0.DemoSPA, "CLI": localauth0.DemoCLI,
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("write the broker's configuration: %w", err)
+		return config.Config{}, fmt.Errorf("write the broker's configuration: %w", err)
 	}
-	cfg, err := config.Parse("demo.yaml", []byte(text.String()), os.LookupEnv)
-	if err != nil {
-		return err
-	}
+	return config.Parse("demo.yaml", []byte(text.String()), os.LookupEnv)
+}
+
+// startBroker runs the very service that the container runs, in this process.
+func (s *story) startBroker(ctx context.Context, listener net.Listener, cfg config.Config, o options) error {
 	ready := make(chan struct{})
 	service, err := serve.New(cfg, serve.Options{
 		Listener: listener, Stdout: o.log, Log: slog.New(slog.NewJSONHandler(o.log, nil)), Ready: func() { close(ready) },

@@ -82,7 +82,7 @@ func corsMethods() []string { return []string{"GET", "PUT", "POST", "DELETE", "H
 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html
 func (s *Server) cors(w http.ResponseWriter, r *request) bool {
 	origin, preflight := r.Header.Get("Origin"), r.Method == http.MethodOptions
-	allowed := origin != "" && slices.Contains(s.origins[r.bucket], origin)
+	allowed := origin != "" && slices.Contains(s.buckets[r.bucket].AllowedOrigins, origin)
 	h := w.Header()
 	h.Set("Vary", "Origin, Access-Control-Request-Headers, Access-Control-Request-Method")
 	if allowed {

@@ -59,7 +59,7 @@ func copyObject(s *Server, r *request, bucket, key string) (operation, error) {
 	default:
 		return operation{}, invalid("Unknown metadata directive.")
 	}
-	op := operation{checks: append(r.newObjectChecks(), check{action: "s3:GetObject", resource: arn + bucket + "/" + key})}
+	op := operation{checks: append(s.newObjectChecks(r), s.readChecks(bucket, key)...)}
 	op.serve = func(w http.ResponseWriter, _ []byte) error {
 		if !replace && bucket == r.bucket && key == r.key {
 			return refuse(http.StatusBadRequest, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata.")

@@ -42,6 +42,8 @@ const (
 type Bucket struct {
 	Name           string
 	AllowedOrigins []string // of its CORS configuration, exact
+	KMSKey         string   // ARN of the key with which its objects are encrypted; empty: S3's own
+	BucketKey      bool     // S3 Bucket Keys: the key is asked for the bucket, not for the object
 }
 
 // Principal is who an access key stands for. Zero values refuse.
@@ -77,7 +79,7 @@ type Config struct {
 // Server answers for the buckets, path-style. It is safe for concurrent use.
 type Server struct {
 	cfg     Config
-	origins map[string][]string // :: bucket → allowed origins
+	buckets map[string]Bucket // :: name → bucket
 	store   *store
 	uploads *uploads
 }
@@ -90,7 +92,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = defaultMaxBytes
 	}
-	s := &Server{cfg: cfg, origins: map[string][]string{}, store: newStore(cfg.Now, cfg.MaxBytes), uploads: newUploads()}
+	s := &Server{cfg: cfg, buckets: map[string]Bucket{}, store: newStore(cfg.Now, cfg.MaxBytes), uploads: newUploads()}
 	for _, b := range cfg.Buckets {
 		if err := gofakes3.ValidateBucketName(b.Name); err != nil {
 			return nil, fmt.Errorf("name of bucket %q: %w", b.Name, err)
@@ -98,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 		if err := s.store.backend.CreateBucket(b.Name); err != nil {
 			return nil, fmt.Errorf("make bucket %s: %w", b.Name, err)
 		}
-		s.origins[b.Name] = b.AllowedOrigins
+		s.buckets[b.Name] = b
 	}
 	return s, nil
 }
@@ -153,7 +155,7 @@ func (s *Server) serve(w http.ResponseWriter, r *request) error {
 			return denied()
 		}
 	}
-	if _, ok := s.origins[r.bucket]; !ok && r.bucket != "" {
+	if _, ok := s.buckets[r.bucket]; !ok && r.bucket != "" {
 		return noSuchBucket()
 	}
 	data, release, err := s.read(r, op, body)
@@ -196,6 +198,9 @@ func (s *Server) allowed(r *request, c check) bool {
 	context := map[string][]string{
 		"aws:SourceIp": {host}, "aws:SecureTransport": {strconv.FormatBool(r.TLS != nil)},
 		"aws:CurrentTime": {s.cfg.Now().UTC().Format(time.RFC3339)},
+	}
+	if strings.HasPrefix(c.action, "kms:") {
+		delete(context, "aws:SourceIp") // it is S3 that asks
 	}
 	for key, value := range c.context {
 		context[key] = []string{value}

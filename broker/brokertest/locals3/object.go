@@ -64,8 +64,13 @@ func (s *Server) hide(r *request, bucket, key string, err error) error {
 	return err
 }
 
+// readChecks are those of whoever reads an object.
+func (s *Server) readChecks(bucket, key string) []check {
+	return append([]check{{action: "s3:GetObject", resource: arn + bucket + "/" + key}}, s.useOfKey(bucket, key, "kms:Decrypt")...)
+}
+
 func getObject(s *Server, r *request) (operation, error) {
-	return operation{checks: []check{r.on("s3:GetObject")}, serve: func(w http.ResponseWriter, _ []byte) error {
+	return operation{checks: s.readChecks(r.bucket, r.key), serve: func(w http.ResponseWriter, _ []byte) error {
 		o, contents, err := s.store.get(r.bucket, r.key)
 		if err != nil {
 			return s.hide(r, r.bucket, r.key, err)
@@ -223,7 +228,7 @@ func putObject(s *Server, r *request) (operation, error) {
 	if isCopy {
 		return copyObject(s, r, bucket, key)
 	}
-	return operation{checks: r.newObjectChecks(), stores: true, serve: func(w http.ResponseWriter, body []byte) error {
+	return operation{checks: s.newObjectChecks(r), stores: true, serve: func(w http.ResponseWriter, body []byte) error {
 		o := r.describedBy()
 		o.ETag = etag(body)
 		if err := s.store.put(r, o, body); err != nil {

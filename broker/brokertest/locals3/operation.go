@@ -182,8 +182,8 @@ func (r *request) on(action string) check {
 }
 
 // newObjectChecks are what some headers of a write need on top.
-func (r *request) newObjectChecks() []check {
-	checks := []check{r.on("s3:PutObject")}
+func (s *Server) newObjectChecks(r *request) []check {
+	checks := append([]check{r.on("s3:PutObject")}, s.useOfKey(r.bucket, r.key, "kms:GenerateDataKey")...)
 	for name := range r.header {
 		lower := strings.ToLower(name)
 		if lower == "x-amz-acl" || strings.HasPrefix(lower, "x-amz-grant-") {
@@ -192,6 +192,27 @@ func (r *request) newObjectChecks() []check {
 		if lower == "x-amz-tagging" {
 			checks = append(checks, r.on("s3:PutObjectTagging"))
 		}
+	}
+	return checks
+}
+
+// useOfKey are the checks on the key of an encrypted bucket, as S3 has KMS make
+// them for the caller.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+func (s *Server) useOfKey(bucket, key string, actions ...string) []check {
+	b := s.buckets[bucket]
+	if b.KMSKey == "" {
+		return nil
+	}
+	object := arn + bucket
+	if !b.BucketKey {
+		object += "/" + key
+	}
+	var checks []check
+	for _, action := range actions {
+		checks = append(checks, check{action: action, resource: b.KMSKey, context: map[string]string{
+			"kms:ViaService": "s3." + s.cfg.Region + ".amazonaws.com", "kms:EncryptionContext:aws:s3:arn": object,
+		}})
 	}
 	return checks
 }

@@ -70,7 +70,7 @@ func createUpload(s *Server, r *request) (operation, error) {
 		Bucket, Key string
 		UploadID    string `xml:"UploadId"`
 	}
-	return operation{checks: r.newObjectChecks(), serve: func(w http.ResponseWriter, _ []byte) error {
+	return operation{checks: s.newObjectChecks(r), serve: func(w http.ResponseWriter, _ []byte) error {
 		up := &upload{id: rand.Text(), bucket: r.bucket, key: r.key, begun: s.cfg.Now().UTC(), object: r.describedBy(), parts: map[int]part{}}
 		s.uploads.mu.Lock()
 		full := len(s.uploads.byID) >= maxUploads
@@ -85,6 +85,12 @@ func createUpload(s *Server, r *request) (operation, error) {
 	}}, nil
 }
 
+// partChecks are those of a part, and of putting the parts together. Where the
+// bucket is encrypted, both read what was written before them.
+func (s *Server) partChecks(r *request) []check {
+	return append([]check{r.on("s3:PutObject")}, s.useOfKey(r.bucket, r.key, "kms:GenerateDataKey", "kms:Decrypt")...)
+}
+
 func uploadPart(s *Server, r *request) (operation, error) {
 	number, err := strconv.Atoi(r.query["partNumber"])
 	if err != nil || number < 1 || number > maxPartNumber {
@@ -94,9 +100,9 @@ func uploadPart(s *Server, r *request) (operation, error) {
 	if err != nil {
 		return operation{}, err
 	}
-	op := operation{checks: []check{r.on("s3:PutObject")}}
+	op := operation{checks: s.partChecks(r)}
 	if isCopy {
-		op.checks = append(op.checks, check{action: "s3:GetObject", resource: arn + bucket + "/" + key})
+		op.checks = append(op.checks, s.readChecks(bucket, key)...)
 		op.serve = func(w http.ResponseWriter, _ []byte) error { return s.uploadPartCopy(w, r, number, bucket, key) }
 		return op, nil
 	}
@@ -180,7 +186,7 @@ func completeUpload(s *Server, r *request) (operation, error) {
 		XMLName                     xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ CompleteMultipartUploadResult"`
 		Location, Bucket, Key, ETag string
 	}
-	return operation{checks: []check{r.on("s3:PutObject")}, serve: func(w http.ResponseWriter, body []byte) error {
+	return operation{checks: s.partChecks(r), serve: func(w http.ResponseWriter, body []byte) error {
 		var in completeRequest
 		if err := xml.Unmarshal(body, &in); err != nil || len(in.Parts) == 0 {
 			return malformedXML()

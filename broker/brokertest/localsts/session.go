@@ -28,9 +28,13 @@ type Session struct {
 }
 
 // Authorize decides what the session may do: what both the role's own policy and
-// the session policy allow, and neither denies. The context adds to what the
-// session itself brings, and cannot replace it.
-func (s Session) Authorize(action, resource string, context map[string][]string) iam.Decision {
+// the session policy allow, and none denies. The context adds to what the session
+// itself brings, and cannot replace it. A resource's own policy may be given: what
+// it allows to the role counts beside the role's policy and is limited by the
+// session policy, what it allows to the session itself, or to everybody, is not.
+//
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies.html#policies_session
+func (s Session) Authorize(action, resource string, context map[string][]string, policies ...iam.Document) iam.Decision {
 	all := maps.Clone(context)
 	if all == nil {
 		all = map[string][]string{}
@@ -42,14 +46,24 @@ func (s Session) Authorize(action, resource string, context map[string][]string)
 	}
 	maps.Copy(all, s.context)
 	req := iam.Request{Action: action, Resource: resource, Context: all}
-	decision := iam.Decide(req, s.role)
-	if s.policy == nil || decision == iam.ExplicitDeny {
-		return decision
+	own := iam.Decide(req, s.role)
+	session := iam.Allow
+	if s.policy != nil {
+		session = iam.Decide(req, *s.policy)
 	}
-	if narrowed := iam.Decide(req, *s.policy); narrowed != iam.Allow {
-		return narrowed
+	req.Principal = s.AssumedRoleARN
+	direct := iam.Decide(req, policies...)
+	req.Principal = s.RoleARN
+	byRole := iam.Decide(req, policies...)
+	for _, d := range []iam.Decision{own, session, direct, byRole} {
+		if d == iam.ExplicitDeny {
+			return d
+		}
 	}
-	return decision
+	if direct.Allowed() || (own.Allowed() || byRole.Allowed()) && session.Allowed() {
+		return iam.Allow
+	}
+	return iam.ImplicitDeny
 }
 
 // open keeps a new session.
