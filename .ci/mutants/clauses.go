@@ -56,14 +56,14 @@ func (f *finder) span(s ast.Stmt, list []ast.Stmt, i int) (int, int) {
 }
 
 // noClause is a case that nothing falls into, for the variable of `switch v :=
-// x.(type)`, which somebody must use.
+// x.(type)`, which somebody must use. It ends the function, as what it replaces.
 func noClause(s *ast.TypeSwitchStmt) string {
 	bound, ok := s.Assign.(*ast.AssignStmt)
 	if !ok {
 		return ""
 	}
 	name, _ := bound.Lhs[0].(*ast.Ident)
-	return "case interface{ mutant() }: _ = " + name.Name + "\n"
+	return "case interface{ mutant() }: _ = " + name.Name + "; panic(`unreachable`)\n"
 }
 
 // defaultClause lets the default do nothing or, where the function must return

@@ -33,7 +33,7 @@ func (f *finder) node(n ast.Node, stack []ast.Node) {
 	case *ast.BinaryExpr:
 		parent, _ := stack[len(stack)-1].(*ast.BinaryExpr)
 		if (n.Op == token.LOR || n.Op == token.LAND) && (parent == nil || parent.Op != n.Op) {
-			f.operands(n, n.Op)
+			f.operands(n, n.Op, f.text(n))
 		}
 	case *ast.SwitchStmt:
 		f.clauses(n, n.Body.List, n.Tag == nil, "", stack)
@@ -126,15 +126,16 @@ func sharesName(assigned []ast.Expr, cond ast.Expr) bool {
 	return shares
 }
 
-// operands leaves out each operand of a chain of one operator.
-func (f *finder) operands(e ast.Expr, op token.Token) {
+// operands leaves out each operand of a chain of one operator, and names it by
+// the chain too: `!ok` alone could be anywhere.
+func (f *finder) operands(e ast.Expr, op token.Token, chain string) {
 	if b, ok := e.(*ast.BinaryExpr); ok && b.Op == op {
-		f.operands(b.X, op)
-		f.operands(b.Y, op)
+		f.operands(b.X, op, chain)
+		f.operands(b.Y, op, chain)
 		return
 	}
 	neutral := op == token.LAND
-	f.add(e, op.String()+" "+strconv.FormatBool(neutral), f.text(e), []edit{f.constant(e, neutral)})
+	f.add(e, op.String()+" "+strconv.FormatBool(neutral), f.text(e)+" in "+chain, []edit{f.constant(e, neutral)})
 }
 
 // results are the types of what the innermost function returns.

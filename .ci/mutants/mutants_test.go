@@ -195,21 +195,30 @@ L:
 	}
 	return n
 }
+
+func Kind(a any) int {
+	switch v := a.(type) {
+	case int:
+		return v
+	default:
+		return 0
+	}
+}
 `,
 		"guard/guard_test.go": `package guard
 
 import "testing"
 
 func TestGuard(t *testing.T) {
-	if Count(3) != 3 || Label(3) != 3 {
+	if Count(3) != 3 || Label(3) != 3 || Kind(1) != 1 {
 		t.Error("wrong")
 	}
 }
 `,
 	})
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), root, []string{"-timeout", "20s", "-run", `guard\.go:\d+ (Count|Label)$`, "guard"}, &stdout, &stderr)
-	if got := cells(stdout.String(), "guard"); code != 1 || got != "3 1 1 0 1" {
+	code := run(t.Context(), root, []string{"-timeout", "20s", "-run", `guard\.go:\d+ (Count|Label|Kind)$`, "guard"}, &stdout, &stderr)
+	if got := cells(stdout.String(), "guard"); code != 1 || got != "4 2 1 0 1" {
 		t.Errorf("code %d, table %q, said %s%s", code, got, stdout.String(), stderr.String())
 	}
 	if !strings.HasPrefix(stdout.String(), "guard/guard.go:19:6: Label: if false: n > 0\n") {
@@ -231,15 +240,15 @@ func TestEveryGuardIsFound(t *testing.T) {
 		{"what is judged, at once", "func f() { if err := g(); err != nil { return } }", []string{"if false: err := g(); err != nil"}},
 		{"something else before", "func f(err error) { x := g(); if err != nil { return }; _ = x }", []string{"if false: err != nil"}},
 		{"a long one before", "func f() { err := g(`" + strings.Repeat("x", 60) + "`); if err != nil { return } }", []string{"if false: err := g(...); err != nil"}},
-		{"alternatives", "func f(a, b, c bool) { if a || b || c { return } }", []string{"if false: a || b || c", "|| false: a", "|| false: b", "|| false: c"}},
-		{"conditions", "func f(a, b bool) { if a && b { return } }", []string{"if false: a && b", "&& true: a", "&& true: b"}},
+		{"alternatives", "func f(a, b, c bool) { if a || b || c { return } }", []string{"if false: a || b || c", "|| false: a in a || b || c", "|| false: b in a || b || c", "|| false: c in a || b || c"}},
+		{"conditions", "func f(a, b bool) { if a && b { return } }", []string{"if false: a && b", "&& true: a in a && b", "&& true: b in a && b"}},
 		{"both", "func f(a, b, c bool) { if (a || b) && c { return } }", []string{
-			"if false: (a || b) && c", "&& true: (a || b)", "|| false: a", "|| false: b", "&& true: c",
+			"if false: (a || b) && c", "&& true: (a || b) in (a || b) && c", "|| false: a in a || b", "|| false: b in a || b", "&& true: c in (a || b) && c",
 		}},
 		{"both, inverted", "func f(a, b, c bool) { if !(a || b && c) { return } }", []string{
-			"if false: !(a || b && c)", "|| false: a", "|| false: b && c", "&& true: b", "&& true: c",
+			"if false: !(a || b && c)", "|| false: a in a || b && c", "|| false: b && c in a || b && c", "&& true: b in b && c", "&& true: c in b && c",
 		}},
-		{"alternatives that are kept", "func f(a, b bool) { x := a || b; println(x) }", []string{"|| false: a", "|| false: b"}},
+		{"alternatives that are kept", "func f(a, b bool) { x := a || b; println(x) }", []string{"|| false: a in a || b", "|| false: b in a || b"}},
 		{"a result", "func f(a, b int) bool { return a == b }", []string{"result true: a == b", "result false: a == b"}},
 		{"a second result", "func f(a, b int) (x, y int, z bool) { return 1, 2, a == b }", []string{"result true: a == b", "result false: a == b"}},
 		{"a literal result", "func f() bool { return true }", nil},
