@@ -320,7 +320,6 @@ func TestAnAnswerThatIsNotWhatWasAskedIsDiscarded(t *testing.T) {
 		"another provider":   func(f *fields) { f.provider = "arn:aws:iam::123456789012:oidc-provider/evil.example" },
 		"no provider":        func(f *fields) { f.provider = "" },
 		"another's identity": func(f *fields) { f.source = "user2" },
-		"no identity":        func(f *fields) { f.source = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeSTS{answer: func(_ int, form url.Values) (*http.Response, error) {
@@ -338,6 +337,30 @@ func TestAnAnswerThatIsNotWhatWasAskedIsDiscarded(t *testing.T) {
 			}
 			mustHoldNoSecret(t, log.String(), err)
 		})
+	}
+}
+
+// A server that knows no source identities answers without one; and one that a
+// caller's own token carries is not known here.
+func TestASourceIdentityIsComparedWhereBothSidesHaveOne(t *testing.T) {
+	for name, tc := range map[string]struct{ answered, showed string }{
+		"not answered": {"", "user1"}, "not known": {"user2", ""},
+	} {
+		f := &fakeSTS{answer: func(_ int, form url.Values) (*http.Response, error) {
+			answer := goodFields(form)
+			answer.source = tc.answered
+			return response(http.StatusOK, answer.xml()), nil
+		}}
+		c, _ := setup(t, f, func(c *awssts.Config) {
+			c.Assert = func(ctx context.Context, o broker.Order) (broker.Assertion, error) {
+				a, err := assert(true)(ctx, o)
+				a.SourceIdentity = tc.showed
+				return a, err
+			}
+		})
+		if _, err := c.Issue(t.Context(), order(t, nil)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
