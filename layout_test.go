@@ -59,6 +59,7 @@ var table = map[string]rules{
 	"broker/webidentity": {ours: []string{"broker", "policy"}, others: []string{jwx}},
 	"broker/awssts":      {ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go"}},
 	"broker/credcache":   {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
+	"broker/escape":      {ours: []string{"broker", "policy"}, others: []string{aws}},
 	"broker/httpapi":     {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
@@ -73,11 +74,19 @@ var table = map[string]rules{
 	"broker/brokertest/locals3":    {ours: []string{"broker/brokertest/sigv4"}, others: []string{"github.com/johannesboyne/gofakes3"}},
 
 	"cmd/credential-broker": {
-		ours:   []string{"cmd/credential-broker/account", "cmd/credential-broker/config", "cmd/credential-broker/serve"},
+		ours: []string{
+			"broker", "cmd/credential-broker/account", "cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/serve",
+		},
 		others: []string{"github.com/alecthomas/kong"},
 	},
+	"cmd/credential-broker/doctor": {
+		ours: []string{
+			"broker", "policy", "broker/awssts", "broker/escape", "cmd/credential-broker/config", "cmd/credential-broker/serve",
+		},
+		others: []string{"github.com/aws/smithy-go"},
+	},
 	"cmd/credential-broker/account": {ours: []string{"broker", "policy", "cmd/credential-broker/config"}, not: pure},
-	"cmd/credential-broker/config": {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
+	"cmd/credential-broker/config":  {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/awssts", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/webidentity",
@@ -96,9 +105,11 @@ var table = map[string]rules{
 
 // reveals are the files that may call Secret.Reveal, tests aside.
 var reveals = []string{
-	"broker/awssts/awssts.go",  // shows STS the token
-	"broker/httpapi/render.go", // gives credentials to their owner
-	"broker/idtoken/verify.go", // reads the token
+	"broker/awssts/awssts.go",                // shows STS the token
+	"broker/escape/session.go",               // signs with what is tried, and shows STS a token
+	"broker/httpapi/render.go",               // gives credentials to their owner
+	"broker/idtoken/verify.go",               // reads the token
+	"cmd/credential-broker/doctor/remedy.go", // reads the token's claims, to explain a refusal
 }
 
 // jwxFiles are the files that may import jwx: one that verifies, one that signs.
