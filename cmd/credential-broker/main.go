@@ -14,13 +14,16 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"credential-broker/broker"
 	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -39,15 +42,26 @@ type commands struct {
 	Config      string         `help:"The configuration file." env:"BROKER_CONFIG" default:"/etc/credential-broker/config.yaml" type:"path"`
 	Serve       serveCmd       `cmd:"" help:"Run the broker."`
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
+	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker; exit 1 unless everything is proved."`
 	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running broker whether it is ready; exit 1 if it is not."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 type (
-	serveCmd       struct{}
-	checkCmd       struct{}
-	iamCmd         struct{}
+	serveCmd  struct{}
+	checkCmd  struct{}
+	iamCmd    struct{}
+	doctorCmd struct {
+		TokenFile      string `help:"A caller's access token." required:"" placeholder:"FILE"`
+		OtherTokenFile string `help:"A token of the same issuer for another audience, such as the ID token of the same log-in: mode forwarded needs one to be proved." placeholder:"FILE"`
+		Grant          string `help:"The grant to take, by name; otherwise the first that matches."`
+		Tenant         string `help:"The tenant, for a grant that lets the request name it."`
+		SourceIP       string `name:"source-ip" help:"The address from which S3 sees this machine, for a grant that binds it."`
+		Object         string `help:"The key of an object inside, for a grant that reads and neither lists nor writes." placeholder:"KEY"`
+		S3Endpoint     string `name:"s3-endpoint" help:"An S3 that is not AWS's, addressed path-style." placeholder:"URL"`
+		JSON           bool   `name:"json" help:"Print one JSON document."`
+	}
 	healthcheckCmd struct {
 		URL string `help:"Ask here instead of where the configuration says."`
 	}
@@ -169,6 +183,52 @@ func (iamCmd) Run(w *world) error {
 	out := json.NewEncoder(w.stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(setup)
+}
+
+// errNotProved ends a doctor whose report has said what is wrong.
+var errNotProved = errors.New("not everything is proved")
+
+// Run examines the account.
+func (c doctorCmd) Run(w *world) error {
+	cfg, err := w.read()
+	if err != nil {
+		return err
+	}
+	o := doctor.Options{Grant: c.Grant, Tenant: c.Tenant, SourceIP: c.SourceIP, Object: c.Object, S3Endpoint: c.S3Endpoint}
+	if o.Token, err = readToken(c.TokenFile); err != nil {
+		return usageError{err}
+	}
+	if c.OtherTokenFile != "" {
+		if o.OtherToken, err = readToken(c.OtherTokenFile); err != nil {
+			return usageError{err}
+		}
+	}
+	if !c.JSON {
+		o.Found = func(f doctor.Finding) { doctor.Print(w.stdout, f) }
+	}
+	report := doctor.Examine(w.ctx, cfg, o)
+	if c.JSON {
+		out := json.NewEncoder(w.stdout)
+		out.SetIndent("", "  ")
+		if err := out.Encode(report); err != nil {
+			return err
+		}
+	} else {
+		doctor.Sum(w.stdout, report)
+	}
+	if !report.OK {
+		return errNotProved
+	}
+	return nil
+}
+
+// readToken reads a file with one token, and perhaps a newline.
+func readToken(path string) (broker.Secret, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return broker.Secret{}, fmt.Errorf("read token: %w", err)
+	}
+	return broker.NewSecret(strings.TrimSpace(string(data))), nil
 }
 
 // healthcheckTimeout fits a container engine's usual 5 s and less.

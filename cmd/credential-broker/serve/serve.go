@@ -77,10 +77,10 @@ func New(cfg config.Config, o Options) (*Service, error) {
 // wire makes the parts, innermost first.
 func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
 	var err error
-	if s.verifier, err = newVerifier(cfg, o.Log); err != nil {
+	if s.verifier, err = NewVerifier(cfg, o.Log, nil); err != nil {
 		return nil, err
 	}
-	assert, documents, err := newWebIdentity(cfg.WebIdentity)
+	assert, documents, err := NewWebIdentity(cfg.WebIdentity)
 	if err != nil {
 		return nil, err
 	}
@@ -112,18 +112,22 @@ func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
 	})
 }
 
-func newVerifier(cfg config.Config, log *slog.Logger) (*idtoken.Verifier, error) {
+// NewVerifier makes the verifier of the configured issuers. Log and observe, which
+// is told of each attempt to get an issuer's keys, may be nil.
+func NewVerifier(cfg config.Config, log *slog.Logger, observe func(issuer string, err error)) (*idtoken.Verifier, error) {
 	issuers := make([]idtoken.Issuer, len(cfg.Issuers))
 	for i, c := range cfg.Issuers {
 		issuers[i] = idtoken.Issuer{URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL}
 	}
-	return idtoken.New(idtoken.Config{Issuers: issuers, TokenBytes: cfg.TokenBytes, Log: log})
+	return idtoken.New(idtoken.Config{Issuers: issuers, TokenBytes: cfg.TokenBytes, Log: log, Observe: observe})
 }
 
-type assertFunc = func(context.Context, broker.Order) (broker.Assertion, error)
+// Assert gives the token that STS is shown for an order.
+type Assert = func(context.Context, broker.Order) (broker.Assertion, error)
 
-// newWebIdentity chooses what STS is shown.
-func newWebIdentity(cfg config.WebIdentity) (assertFunc, map[string][]byte, error) {
+// NewWebIdentity chooses what STS is shown, and returns it with the documents to
+// publish, by path: none in mode forwarded. It reads the signing keys.
+func NewWebIdentity(cfg config.WebIdentity) (Assert, map[string][]byte, error) {
 	if cfg.Mode == config.Forwarded {
 		return webidentity.Forwarder{}.Assert, nil, nil
 	}

@@ -1,0 +1,227 @@
+package doctor
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/aws/smithy-go"
+
+	"credential-broker/broker"
+	"credential-broker/broker/escape"
+	"credential-broker/cmd/credential-broker/config"
+)
+
+// tokenClaims are what a token says, unverified: for explaining a refusal, and
+// for nothing else.
+type tokenClaims struct {
+	Issuer   string   `json:"iss"`
+	Audience audience `json:"aud"`
+	Client   string   `json:"azp"`
+	ClientID string   `json:"client_id"`
+}
+
+// audience is one text, or a list.
+type audience []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *audience) UnmarshalJSON(data []byte) error {
+	var one string
+	if json.Unmarshal(data, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(data, (*[]string)(a))
+}
+
+// readClaims reads what it can; of what is no token, nothing.
+func readClaims(token broker.Secret) tokenClaims {
+	var c tokenClaims
+	parts := strings.Split(token.Reveal(), ".")
+	if len(parts) != 3 {
+		return c
+	}
+	if payload, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
+		_ = json.Unmarshal(payload, &c) // what is none explains nothing
+	}
+	return c
+}
+
+// issuer finds the token's issuer in the configuration.
+func (d *doctor) issuer() (config.Issuer, bool) {
+	i := slices.IndexFunc(d.cfg.Issuers, func(i config.Issuer) bool { return i.URL == d.caller.Issuer })
+	if i < 0 {
+		return config.Issuer{}, false
+	}
+	return d.cfg.Issuers[i], true
+}
+
+// slashOnly returns the configured issuer that differs from the token's in its
+// last slash only.
+func (d *doctor) slashOnly() (string, bool) {
+	for _, i := range d.cfg.Issuers {
+		if i.URL != d.caller.Issuer && strings.TrimSuffix(i.URL, "/") == strings.TrimSuffix(d.caller.Issuer, "/") {
+			return i.URL, true
+		}
+	}
+	return "", false
+}
+
+func (d *doctor) slashRemedy(configured string) string {
+	return fmt.Sprintf("write issuers[].url as %q, exactly as the token's iss: it says %q, and the last slash counts", d.caller.Issuer, configured)
+}
+
+func (d *doctor) keysRemedy(i config.Issuer) string {
+	if configured, ok := d.slashOnly(); ok && configured == i.URL {
+		return d.slashRemedy(configured)
+	}
+	return fmt.Sprintf("let this machine reach %s/.well-known/openid-configuration and the jwks_uri in it over https, and let the document's issuer be %q", strings.TrimSuffix(i.URL, "/"), i.URL)
+}
+
+func (d *doctor) tokenRemedy(err error) string {
+	if configured, ok := d.slashOnly(); ok {
+		return d.slashRemedy(configured)
+	}
+	known, ok := d.issuer()
+	switch client := d.caller.Client + d.caller.ClientID; {
+	case d.caller.Issuer == "":
+		return "give --token-file a file with one JWT access token in it: an opaque token means that the app did not ask Auth0 for an audience"
+	case !ok:
+		return fmt.Sprintf("add an issuer with url: %s, or take a token of a configured one", d.caller.Issuer)
+	case errors.Is(err, broker.ErrExpiredToken):
+		return "take a fresh token"
+	case !slices.ContainsFunc(d.caller.Audience, func(a string) bool { return slices.Contains(known.Audiences, a) }):
+		return fmt.Sprintf("let the app ask Auth0 for the audience %q, or add %q to issuers[].audiences", strings.Join(known.Audiences, " or "), strings.Join(d.caller.Audience, " "))
+	case len(known.Clients) > 0 && !slices.Contains(known.Clients, client):
+		return fmt.Sprintf("add %q to issuers[].clients", client)
+	default:
+		return "take an access token as the issuer made it, with an algorithm of issuers[].algorithms"
+	}
+}
+
+func (d *doctor) decisionRemedy(err error) string {
+	switch broker.ClassOf(err) {
+	case broker.ErrNoGrant:
+		return "give the caller what grants[].match asks for (in Auth0: a permission of the API, with RBAC and \"Add Permissions in the Access Token\" on), or name another grant with --grant"
+	case broker.ErrInvalidTenant:
+		return "let the token carry the grant's tenant claim as one text of the grant's pattern (in Auth0: log in with an organisation, or set the claim in an Action)"
+	case broker.ErrInvalidRequest:
+		return "name the tenant with --tenant: the grant lets the request choose it"
+	case broker.ErrRevoked:
+		return "take another caller: this one is listed under revoked"
+	default:
+		return "if the grant binds the caller's address, give --source-ip, the address from which S3 sees this machine; otherwise please report this"
+	}
+}
+
+// stsRemedy goes by the code and the words of STS.
+func (d *doctor) stsRemedy(err error) string {
+	role, provider, audience := d.order.Scope.RoleARN.String(), d.provider(), d.cfg.WebIdentity.Audience
+	if d.cfg.WebIdentity.Mode == config.Forwarded {
+		audience = "the token's azp, " + d.caller.Client + d.caller.ClientID
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return "let this machine reach STS of " + d.cfg.STS.Region + " over https"
+	}
+	words := api.ErrorMessage()
+	switch code := api.ErrorCode(); {
+	case code == "AccessDenied" && strings.Contains(words, "sts:TagSession"):
+		return "in the trust policy of " + role + ", allow sts:TagSession to " + provider + ": the token carries tags"
+	case code == "AccessDenied":
+		return "in the trust policy of " + role + ", allow sts:AssumeRoleWithWebIdentity, sts:TagSession and sts:SetSourceIdentity to " + provider +
+			", all three, under conditions that this token meets: `credential-broker iam` prints the policy"
+	case code == "InvalidIdentityToken" && strings.Contains(words, "verification key"):
+		return "let AWS reach " + provider + "/.well-known/openid-configuration and the keys over https from the internet, and answer within 5 s"
+	case code == "InvalidIdentityToken" && strings.Contains(words, "provider"):
+		return "make the IAM OIDC provider " + provider + " in the role's account, with the client ID " + audience
+	case code == "InvalidIdentityToken":
+		return "add " + audience + " to the client IDs of the IAM OIDC provider " + provider
+	case code == "ValidationError":
+		return "let MaxSessionDuration of " + role + " be at least the grant's duration"
+	default:
+		return "compare the role and the provider with what `credential-broker iam` prints"
+	}
+}
+
+// provider is what IAM calls the issuer that STS is shown.
+func (d *doctor) provider() string {
+	url := d.cfg.WebIdentity.Issuer
+	if d.cfg.WebIdentity.Mode == config.Forwarded {
+		url = d.caller.Issuer
+	}
+	_, host, _ := strings.Cut(url, "://")
+	return host
+}
+
+func (d *doctor) audienceRemedy() string {
+	role, host := d.order.Scope.RoleARN.String(), d.provider()
+	if d.cfg.WebIdentity.Mode == config.Minted {
+		return fmt.Sprintf("in the trust policy of %s, add the condition StringEquals {%q: %q}, and leave no other client ID with the OIDC provider", role, host+":aud", d.cfg.WebIdentity.Audience)
+	}
+	issuer, _ := d.issuer()
+	return fmt.Sprintf("in the trust policy of %s, add the condition ForAnyValue:StringEquals {%q: %q}: without it every token of a registered client will do, ID tokens too", role, host+":oaud", strings.Join(issuer.Audiences, ", "))
+}
+
+// insideRemedy is for what should work and does not, or the other way round.
+func (d *doctor) insideRemedy(c escape.Check) string {
+	role := d.order.Scope.RoleARN.String()
+	action, _, notGiven := strings.Cut(c.Name, ",")
+	if notGiven {
+		return "find what allows " + action + " beside the session policy: a bucket policy, or a server that ignores the Policy of AssumeRoleWithWebIdentity"
+	}
+	key := ""
+	if !d.order.Scope.S3.KMSKey.IsZero() {
+		key = ", and the key's policy the use of " + d.order.Scope.S3.KMSKey.String()
+	}
+	return "in the own policy of " + role + ", allow what " + action + " needs on the tenant's prefix (`credential-broker iam` prints it)" + key +
+		"; and let no bucket policy or service control policy deny it"
+}
+
+// outsideRemedy goes by what was open, and by which other session it was closed to.
+func (d *doctor) outsideRemedy(group string, open []string, named, policyHeld bool) string {
+	session := d.order.Scope.RoleARN.SessionARN(d.order.SessionName)
+	mixed := !slices.ContainsFunc(open, func(name string) bool {
+		return !strings.Contains(name, "Prefix") && !strings.Contains(name, "prefix twice")
+	})
+	switch {
+	case group == "outside: listings" && mixed:
+		return "the server takes a listing's prefix from elsewhere than the permission's: give each tenant a bucket, or take list out of the grant, or use a server that does not"
+	case group == "outside: credentials that are not whole":
+		return "the server does not check signatures or session tokens: nothing that a policy says holds on it"
+	case group == "outside: other credentials of these":
+		return "in the own policy of " + d.order.Scope.RoleARN.String() + ", allow no action of STS; and let no role trust it"
+	case named:
+		return "in the policy of bucket " + d.order.Scope.S3.Bucket.String() + ", remove the statement whose Principal is " + session + ": what a resource's policy gives to a session is not limited by the session policy"
+	case policyHeld:
+		return "in the policy of bucket " + d.order.Scope.S3.Bucket.String() + ", remove what is allowed to everybody or to the sessions of this role"
+	default:
+		return "use a server that honours the Policy of AssumeRoleWithWebIdentity, and remove from the bucket's policy what is allowed to everybody"
+	}
+}
+
+// assume asks STS without a policy.
+func (d *doctor) assume(ctx context.Context, token broker.Secret) (escape.Session, string, error) {
+	return escape.Assume(ctx, d.walls, d.order.Scope.RoleARN.String(), token)
+}
+
+// do gets a document.
+func (d *doctor) do(ctx context.Context, address string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := d.HTTP.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, string(body), err
+}
