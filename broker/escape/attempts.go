@@ -256,6 +256,10 @@ func (r *run) paths(ctx context.Context) {
 				c.Verdict = Failed
 			}
 			r.checks = append(r.checks, c)
+			if v.Expendable { // followed or not, the victim's words tell afterwards
+				r.s3(ctx, call{method: http.MethodPut, bucket: v.Bucket, path: path, header: header, body: "not " + mark})
+				r.s3(ctx, call{method: http.MethodDelete, bucket: v.Bucket, path: path, header: header})
+			}
 		}
 	}
 }

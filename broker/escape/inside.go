@@ -61,6 +61,15 @@ func Put(ctx context.Context, t Target, v Victim) error {
 	return nil
 }
 
+// Get reads an object with a session that may.
+func Get(ctx context.Context, t Target, bucket, key string) (string, error) {
+	a := t.run().s3(ctx, call{method: http.MethodGet, bucket: bucket, path: escapeKey(key)})
+	if !a.done() {
+		return "", fmt.Errorf("get %s/%s: %s", bucket, key, a)
+	}
+	return a.body, nil
+}
+
 // Assume calls AssumeRoleWithWebIdentity as anybody can, without a session
 // policy. Where STS refuses, the session is empty, and the text says how. An
 // error means that STS did not answer.
