@@ -55,6 +55,8 @@ func TestWhatMayReachOutsideIsNotConfined(t *testing.T) {
 		"not JSON":                     good[:len(good)-1],
 		"a comma too many":             replace(`"}}}]}`, `"}}},]}`),
 		"something after":              good + ` ` + `{}`,
+		"broken inside a list":         replace(`["s3:GetObject",`, `[tru,`),
+		"a line break between members": replace(`,"Statement"`, ",\n"+`"Statement"`),
 		"too long":                     replace(`{"Effect"`, `{"Sid":"`+strings.Repeat("a", 2048)+`","Effect"`),
 		"a control character":          replace(`{"Effect"`, `{"Sid":"`+"\x7f"+`","Effect"`),
 		"beyond ASCII":                 replace(`{"Effect"`, `{"Sid":"é","Effect"`),
@@ -81,6 +83,8 @@ func TestWhatMayReachOutsideIsNotConfined(t *testing.T) {
 		"an action that is not listed": replace(`"s3:PutObject"`, `"s3:PutObjectAcl"`),
 		"an action in other case":      replace(`"s3:PutObject"`, `"s3:putobject"`),
 		"a listing among the objects":  replace(`"s3:PutObject"]`, `"s3:ListBucket"]`),
+		"a key and no ARN":             replace(`"arn:aws:s3:::acme-uploads/tenants/org_acme/*"`, `"tenants/org_acme/*"`),
+		"an empty condition, objects":  replace(`org_acme/*"}`, `org_acme/*","Condition":{}}`),
 		"no resource":                  replace(`,"Resource":"arn:aws:s3:::acme-uploads/tenants/org_acme/*"`, ``),
 		"every resource":               replace(`"arn:aws:s3:::acme-uploads/tenants/org_acme/*"`, `"*"`),
 		"the bucket":                   replace(`acme-uploads/tenants/org_acme/*"}`, `acme-uploads/*"}`),
@@ -172,11 +176,13 @@ func TestAKeyAndAnAddressAreProvedToo(t *testing.T) {
 		"any service":                   replace(`s3.ap-northeast-1.amazonaws.com`, `s3.ap-northeast-1.amazonaws.com*`),
 		"China's domain elsewhere":      replace(`s3.ap-northeast-1.amazonaws.com`, `s3.ap-northeast-1.amazonaws.com.cn`),
 		"one of two services":           replace(`"s3.ap-northeast-1.amazonaws.com"`, `["s3.ap-northeast-1.amazonaws.com","ec2.ap-northeast-1.amazonaws.com"]`),
+		"an empty service":              replace(`"s3.ap-northeast-1.amazonaws.com"`, `""`),
 		"another key of the service":    replace(`"kms:ViaService"`, `"kms:CallerAccount"`),
 		"a second key of the service":   replace(service, `"StringEquals":{"kms:ViaService":"s3.ap-northeast-1.amazonaws.com","aws:x":"y"}`),
 		"the service by likeness":       replace(`"StringEquals":{"kms`, `"StringLikeIfExists":{"kms`),
 		"another tenant's objects":      replace(`/tenants/org_acme/*"]`, `/tenants/org_globex/*"]`),
 		"all objects":                   replace(`/tenants/org_acme/*"]`, `/*"]`),
+		"objects of no bucket":          replace(`"arn:aws:s3:::acme-uploads/tenants/org_acme/*"]`, `"tenants/org_acme/*"]`),
 		"another bucket's objects":      replace(`"arn:aws:s3:::acme-uploads/tenants/org_acme/*"]`, `"arn:aws:s3:::other/tenants/org_acme/*"]`),
 		"another bucket":                replace(`["arn:aws:s3:::acme-uploads"`, `["arn:aws:s3:::acme-uploads2"`),
 		"another key of the object":     replace(`"kms:EncryptionContext:aws:s3:arn"`, `"kms:EncryptionContext:aws:s3:x"`),
@@ -214,12 +220,48 @@ func TestAKeyAndAnAddressAreProvedToo(t *testing.T) {
 			t.Errorf("%s: confined", name)
 		}
 	}
-	// Decryption is for who reads or writes.
-	byHand := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:Decrypt","Resource":"` + keyARN + `","Condition":{` + service + `,` + object + `}}]}`
-	for access, want := range map[policy.Access]bool{policy.Read: true, policy.Write: true, policy.List: false, policy.Delete: false} {
-		err := policy.Confined(byHand, scope(t, "org_acme", func(s *policy.Scope) { s.KMSKey, s.Access = key(t, keyARN), access }))
-		if (err == nil) != want {
-			t.Errorf("%s: %v", access, err)
+}
+
+// useOfKey is a document of one statement, on a key.
+func useOfKey(action, key, service, bucket string) string {
+	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"` + key + `","Condition":{` +
+		`"StringEquals":{"kms:ViaService":"` + service + `"},"StringLike":{"kms:EncryptionContext:aws:s3:arn":"` + bucket + `/tenants/org_acme/*"}}}]}`
+}
+
+// Decryption is for who reads or writes, and a data key for who writes alone. No
+// statement on objects is there that could be refused in its place.
+func TestAKeysUseFollowsTheScopesRights(t *testing.T) {
+	for action, wants := range map[string]map[policy.Access]bool{
+		"kms:Decrypt":         {policy.Read: true, policy.Write: true, policy.List: false, policy.Delete: false, policy.List | policy.Delete: false},
+		"kms:GenerateDataKey": {policy.Read: false, policy.Write: true, policy.List: false, policy.Delete: false, policy.List | policy.Read | policy.Delete: false},
+	} {
+		document := useOfKey(action, keyARN, "s3.ap-northeast-1.amazonaws.com", "arn:aws:s3:::acme-uploads")
+		for access, want := range wants {
+			err := policy.Confined(document, scope(t, "org_acme", func(s *policy.Scope) { s.KMSKey, s.Access = key(t, keyARN), access }))
+			if (err == nil) != want {
+				t.Errorf("%s for %s: %v", action, access, err)
+			}
+		}
+	}
+}
+
+// A scope without a key has "" for its ARN and its region: that is no key, too.
+func TestNoKeyIsNotTheKeyOfNoName(t *testing.T) {
+	document := useOfKey("kms:Decrypt", "", "s3..amazonaws.com", "arn:aws:s3:::acme-uploads")
+	if err := policy.Confined(document, scope(t, "org_acme", nil)); err == nil {
+		t.Error("confined")
+	}
+}
+
+func TestAKeyInChinaIsUsedThroughItsOwnDomainOrTheCommonOne(t *testing.T) {
+	const arn = "arn:aws-cn:kms:cn-north-1:123456789012:key/x"
+	s := scope(t, "org_acme", func(s *policy.Scope) { s.Partition, s.KMSKey = policy.AWSChina, key(t, arn) })
+	for service, want := range map[string]bool{
+		"s3.cn-north-1.amazonaws.com": true, "s3.cn-north-1.amazonaws.com.cn": true,
+		"s3.cn-north-1.amazonaws.com.de": false, "s3.cn-north-1.amazonaws.com.cn.example": false, "s3.cn-north-1.amazonaws.com*": false,
+	} {
+		if err := policy.Confined(useOfKey("kms:Decrypt", arn, service, "arn:aws-cn:s3:::acme-uploads"), s); (err == nil) != want {
+			t.Errorf("%s: %v", service, err)
 		}
 	}
 }

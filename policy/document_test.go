@@ -111,6 +111,9 @@ func TestALongScopeFitsAndTheLongestIsRefusedWithItsLength(t *testing.T) {
 }
 
 func TestTheZeroDocumentIsNoPolicy(t *testing.T) {
+	if document, err := policy.Generate(scope(t, "org_acme", nil)); err != nil || document.IsZero() {
+		t.Errorf("a policy is the zero document: %v", err)
+	}
 	if !(policy.Document{}).IsZero() || (policy.Document{}).String() != "" {
 		t.Error("the zero document is a policy")
 	}

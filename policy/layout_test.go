@@ -57,6 +57,9 @@ func TestATenantThatS3WouldNotTakeHasNoBucket(t *testing.T) {
 	if got, err := tpl.Render(policy.Tenant{}); !errors.Is(err, policy.ErrInvalid) || !got.IsZero() {
 		t.Errorf("no tenant: %q, %v", got, err)
 	}
+	if got, err := bucketTemplate(t, "acme-{tenant}-x").Render(policy.Tenant{}); !errors.Is(err, policy.ErrInvalid) || !got.IsZero() {
+		t.Errorf("no tenant between hyphens: %q, %v", got, err)
+	}
 	if got, err := (policy.BucketTemplate{}).Render(tenant(t, "acme")); err == nil {
 		t.Errorf("no template: %q", got)
 	}
@@ -115,6 +118,7 @@ func TestOverlapsFindsLayoutsWhoseTenantsCanMeet(t *testing.T) {
 		{"{tenant}-files", "data/", "acme-files", "other/{tenant}/", false},
 		{"{tenant}-files", "data/", "acme-uploads", "data/{tenant}/", false},
 		{"{tenant}-files", "data/", "-files-x", "data/{tenant}/", false},
+		{"acme-{tenant}-x", "data/", "acme--x", "data/{tenant}/", false}, // no tenant has no name
 		{"t-{tenant}", "data/", "t-acme", "data/{tenant}/", true},
 		{"t-{tenant}", "data/", "u-acme", "data/{tenant}/", false},
 		{"t-{tenant}", "data/", "{tenant}-u", "data/", true}, // t-x-u is x-u's and t-x's

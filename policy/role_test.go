@@ -29,6 +29,31 @@ func TestARoleIsWrittenWithTheSessionsTags(t *testing.T) {
 	}
 }
 
+// Grants that differ in their bucket or their key are not one: together, each
+// would have the other's rights too.
+func TestARolesGrantsAreMergedWhereTheyHaveOnePlaceAndOneKey(t *testing.T) {
+	sealed := roleGrant(t, "acme-uploads", "{tenant}/", policy.Read)
+	sealed.KMSKey = key(t, keyARN)
+	unread := roleGrant(t, "acme-other", "{tenant}/", policy.List)
+	unread.KMSKey = key(t, keyARN)
+	got, err := policy.RoleDocument(policy.AWS, []policy.RoleGrant{
+		roleGrant(t, "acme-uploads", "{tenant}/", policy.Delete),
+		sealed,
+		unread, // a listing has no need of the key
+	})
+	const below = `${aws:PrincipalTag/tenant}/*`
+	want := `{"Version":"2012-10-17","Statement":[` +
+		`{"Sid":"Objects1","Effect":"Allow","Action":["s3:DeleteObject"],"Resource":"arn:aws:s3:::acme-uploads/` + below + `"},` +
+		`{"Sid":"Objects2","Effect":"Allow","Action":["s3:GetObject"],"Resource":"arn:aws:s3:::acme-uploads/` + below + `"},` +
+		`{"Sid":"Key2","Effect":"Allow","Action":["kms:Decrypt"],"Resource":"` + keyARN + `","Condition":{` +
+		`"StringEquals":{"kms:ViaService":"s3.ap-northeast-1.amazonaws.com"},` +
+		`"StringLike":{"kms:EncryptionContext:aws:s3:arn":["arn:aws:s3:::acme-uploads","arn:aws:s3:::acme-uploads/` + below + `"]}}},` +
+		`{"Sid":"List3","Effect":"Allow","Action":["s3:ListBucket"],"Resource":"arn:aws:s3:::acme-other","Condition":{"StringLike":{"s3:prefix":"` + below + `"}}}]}`
+	if err != nil || got != want {
+		t.Errorf("%v\n got %s\nwant %s", err, got, want)
+	}
+}
+
 func TestARoleThatWouldNotBoundIsNotWritten(t *testing.T) {
 	many := make([]policy.RoleGrant, 60)
 	for i := range many {

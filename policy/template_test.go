@@ -112,7 +112,7 @@ func TestOverlapsFindsTemplatesWhoseTenantsCanMeet(t *testing.T) {
 		{"{tenant}/", "tenants/{tenant}/", true},
 		{"{tenant}/", "a.b/{tenant}/", false}, // no tenant has a dot
 		{"{tenant}/{user}/", "{user}/{tenant}/", true},
-		{"{user}/{tenant}/", "short/{tenant}/", false}, // no user's name is that short
+		{"{user}/{tenant}/", "short/x/{tenant}/", false}, // no user's name is that short
 		{"{user}/{tenant}/", name + "/x/{tenant}/", true},
 	} {
 		a, b := template(t, tc.a), template(t, tc.b)

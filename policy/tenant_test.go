@@ -59,6 +59,9 @@ func TestUsersAreOpaqueStableAndInjective(t *testing.T) {
 	if got := policy.UserOf("https://acme.eu.auth0.com/", "auth0|alice").String(); got != "n4cmyy3xy7rhcf7k6z7a4uqomeqn4mthcb7tg6mtn54e7fo4av7q" {
 		t.Errorf("the user is now named %q", got)
 	}
+	if policy.UserOf("i", "s").IsZero() {
+		t.Error("a user is nobody")
+	}
 	if !policy.UserOf("", "s").IsZero() || !policy.UserOf("i", "").IsZero() {
 		t.Error("half an identity is somebody")
 	}
