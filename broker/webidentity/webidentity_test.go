@@ -210,6 +210,25 @@ func TestTheDiscoveryDocumentHasWhatAWSDemands(t *testing.T) {
 	}
 }
 
+// Each algorithm is named once, in the order of the keys.
+func TestTheDiscoveryDocumentNamesTheAlgorithmsOfAllKeys(t *testing.T) {
+	ec := func() []byte { return pkcs8(t, ecKey(t, elliptic.P256())) }
+	rs := func() []byte { return pkcs8(t, rsaKey(t, 2048)) }
+	for want, keys := range map[string][][]byte{
+		"ES256 RS256": {ec(), rs()}, "RS256 ES256": {rs(), ec()}, "ES256": {ec(), ec()},
+	} {
+		var got struct {
+			Algorithms []string `json:"id_token_signing_alg_values_supported"`
+		}
+		if err := json.Unmarshal(minter(t, "https://b.example", keys...).Documents()["/.well-known/openid-configuration"], &got); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Join(got.Algorithms, " ") != want {
+			t.Errorf("%q, want %q", got.Algorithms, want)
+		}
+	}
+}
+
 func TestKeysOfEveryFormAreRead(t *testing.T) {
 	key := ecKey(t, elliptic.P256())
 	sec1, err := x509.MarshalECPrivateKey(key)
@@ -232,28 +251,32 @@ func TestWhatCannotSignIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	parameters := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6}})
+	garbage := func(kind string) func(*webidentity.Config) {
+		return func(c *webidentity.Config) {
+			c.Keys = [][]byte{pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("canary")})}
+		}
+	}
 	for name, change := range map[string]func(*webidentity.Config){
 		"no issuer":            func(c *webidentity.Config) { c.Issuer = "" },
 		"an issuer of a query": func(c *webidentity.Config) { c.Issuer = "https://b.example/?x" },
+		"an issuer of a mark":  func(c *webidentity.Config) { c.Issuer = "https://b.example/#x" },
+		"an issuer of no host": func(c *webidentity.Config) { c.Issuer = "/b.example" },
+		"an issuer of no form": func(c *webidentity.Config) { c.Issuer = "https://b.example/%zz" },
 		"no audience":          func(c *webidentity.Config) { c.Audience = "" },
 		"no key":               func(c *webidentity.Config) { c.Keys = nil },
 		"a key twice":          func(c *webidentity.Config) { c.Keys = [][]byte{good, good} },
 		"not PEM":              func(c *webidentity.Config) { c.Keys = [][]byte{[]byte("canary")} },
 		"parameters alone":     func(c *webidentity.Config) { c.Keys = [][]byte{parameters} },
 		"two in one file":      func(c *webidentity.Config) { c.Keys = [][]byte{append(append([]byte{}, good...), good...)} },
-		"a certificate": func(c *webidentity.Config) {
-			c.Keys = [][]byte{pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("canary")})}
-		},
-		"encrypted": func(c *webidentity.Config) {
-			c.Keys = [][]byte{pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("canary")})}
-		},
-		"garbage": func(c *webidentity.Config) {
-			c.Keys = [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("canary")})}
-		},
-		"P-384":            func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ecKey(t, elliptic.P384()))} },
-		"Ed25519":          func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ed)} },
-		"RSA of 1024 bits": func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 1024))} },
-		"RSA of 4104 bits": func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 4104))} },
+		"a certificate":        garbage("CERTIFICATE"),
+		"encrypted":            garbage("ENCRYPTED PRIVATE KEY"),
+		"garbage":              garbage("PRIVATE KEY"),
+		"garbage, PKCS#1":      garbage("RSA PRIVATE KEY"),
+		"garbage, SEC1":        garbage("EC PRIVATE KEY"),
+		"P-384":                func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ecKey(t, elliptic.P384()))} },
+		"Ed25519":              func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ed)} },
+		"RSA of 1024 bits":     func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 1024))} },
+		"RSA of 4104 bits":     func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 4104))} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := webidentity.Config{Issuer: "https://b.example", Audience: "a", Keys: [][]byte{good}}
