@@ -81,7 +81,10 @@ func response(status int, body string) *http.Response {
 }
 
 // fields are what a good answer says; a test changes one.
-type fields struct{ accessKey, secret, session, expiration, arn, subject, audience, provider, source string }
+type fields struct {
+	accessKey, secret, session, expiration, arn, subject, audience, provider, source string
+	omit                                                                             string // an element that is left out whole
+}
 
 func goodFields(form url.Values) fields {
 	seconds, _ := time.ParseDuration(form.Get("DurationSeconds") + "s")
@@ -100,11 +103,17 @@ func (f fields) xml() string {
 		}
 		return "<" + name + ">" + value + "</" + name + ">"
 	}
+	group := func(name string, of ...string) string {
+		if name == f.omit {
+			return ""
+		}
+		return "<" + name + ">" + strings.Join(of, "") + "</" + name + ">"
+	}
 	return `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult>` +
 		element("SubjectFromWebIdentityToken", f.subject) + element("Audience", f.audience) + element("Provider", f.provider) + element("SourceIdentity", f.source) +
-		"<AssumedRoleUser>" + element("Arn", f.arn) + element("AssumedRoleId", "AROA:x") + "</AssumedRoleUser><Credentials>" +
-		element("AccessKeyId", f.accessKey) + element("SecretAccessKey", f.secret) + element("SessionToken", f.session) + element("Expiration", f.expiration) +
-		`</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
+		group("AssumedRoleUser", element("Arn", f.arn), element("AssumedRoleId", "AROA:x")) +
+		group("Credentials", element("AccessKeyId", f.accessKey), element("SecretAccessKey", f.secret), element("SessionToken", f.session), element("Expiration", f.expiration)) +
+		`</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
 }
 
 func good(_ int, form url.Values) (*http.Response, error) {
@@ -240,11 +249,24 @@ func TestABundleOfRootsIsReadOrSaid(t *testing.T) {
 			t.Errorf("bundle %q: %v", file, err)
 		}
 	}
-	for _, file := range []string{"/nonexistent", "/dev/null"} {
+	for file, want := range map[string]string{"/nonexistent": "no such file", "/dev/null": "no certificate in"} {
 		t.Setenv("AWS_CA_BUNDLE", file)
-		if _, err := awssts.New(cfg); err == nil {
-			t.Errorf("bundle %q is taken", file)
+		if _, err := awssts.New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("bundle %q: %v", file, err)
 		}
+	}
+}
+
+// What the SDK cannot read of the environment it says, where it would otherwise
+// go on with what it had read until then.
+func TestAnEnvironmentThatCannotBeReadIsSaid(t *testing.T) {
+	cfg := awssts.Config{Region: "eu-west-1", MaxConcurrent: 1, Assert: assert(false)}
+	if _, err := awssts.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_MAX_ATTEMPTS", "many")
+	if _, err := awssts.New(cfg); err == nil || !strings.Contains(err.Error(), "AWS_MAX_ATTEMPTS") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -304,6 +326,8 @@ func TestWhatIsNotProvedIsNotSent(t *testing.T) {
 func TestAnAnswerThatIsNotWhatWasAskedIsDiscarded(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	for name, change := range map[string]func(*fields){
+		"no credentials":     func(f *fields) { f.omit = "Credentials" },
+		"no assumed role":    func(f *fields) { f.omit = "AssumedRoleUser" },
 		"no access key":      func(f *fields) { f.accessKey = "" },
 		"no secret key":      func(f *fields) { f.secret = "" },
 		"no session token":   func(f *fields) { f.session = "" },
@@ -389,6 +413,14 @@ func TestErrorsAreClassifiedByCodeAndOnlyThePassingOnesRetried(t *testing.T) {
 	}{
 		{400, "IDPCommunicationError", "", false, broker.ErrSTSUnavailable, 2, false},
 		{400, "Throttling", "Rate exceeded", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "ThrottlingException", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "RequestLimitExceeded", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "TooManyRequestsException", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "InternalFailure", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "InternalError", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "ServiceUnavailable", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "RequestTimeout", "", false, broker.ErrSTSUnavailable, 2, false},
+		{400, "RequestTimeoutException", "", false, broker.ErrSTSUnavailable, 2, false},
 		{400, "InvalidIdentityToken", "Couldn&#39;t retrieve verification key from your identity provider", false, broker.ErrSTSUnavailable, 2, false},
 		{500, "InternalFailure", "", false, broker.ErrSTSUnavailable, 2, false},
 		{503, "ServiceUnavailable", "", false, broker.ErrSTSUnavailable, 2, false},
@@ -396,6 +428,8 @@ func TestErrorsAreClassifiedByCodeAndOnlyThePassingOnesRetried(t *testing.T) {
 		{400, "InvalidIdentityToken", "Incorrect token audience", false, broker.ErrSTSRejected, 1, true},
 		{403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", false, broker.ErrSTSRejected, 1, true},
 		{403, "RegionDisabledException", "", false, broker.ErrSTSRejected, 1, true},
+		{500, "AccessDenied", "", false, broker.ErrSTSRejected, 1, true}, // the code counts, whatever the status
+		{500, "RegionDisabledException", "", false, broker.ErrSTSRejected, 1, true},
 		{400, "SomethingNew", "", false, broker.ErrSTSRejected, 1, true},
 		{400, "ExpiredTokenException", "", true, broker.ErrExpiredToken, 1, false},
 		{403, "IDPRejectedClaim", "", true, broker.ErrExpiredToken, 1, false},
@@ -404,7 +438,7 @@ func TestErrorsAreClassifiedByCodeAndOnlyThePassingOnesRetried(t *testing.T) {
 		{400, "PackedPolicyTooLarge", "", false, broker.ErrInternal, 1, true},
 		{400, "ValidationError", "", false, broker.ErrInternal, 1, true},
 	} {
-		t.Run(tc.code+" "+tc.text, func(t *testing.T) {
+		t.Run(fmt.Sprint(tc.status, " ", tc.code, " ", tc.text), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fakeSTS{answer: refusal(tc.status, tc.code, tc.text)}
 				c, log := setup(t, f, func(cfg *awssts.Config) { cfg.Assert = assert(tc.callersOwn) })
@@ -527,6 +561,61 @@ func TestNoMoreOrdersAreUnderWayThanThereArePlaces(t *testing.T) {
 			t.Errorf("%d unavailable, %d busy, %d calls", unavailable.Load(), busy.Load(), f.calls.Load())
 		}
 		<-time.After(time.Minute) // the fake's own goroutines
+	})
+}
+
+func TestWhoGoesAwayDoesNotWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSTS{answer: func(call int, form url.Values) (*http.Response, error) {
+			<-time.After(time.Second)
+			return good(call, form)
+		}}
+		var asserted atomic.Int64
+		c, _ := setup(t, f, func(cfg *awssts.Config) {
+			cfg.MaxConcurrent = 1
+			cfg.Assert = func(ctx context.Context, o broker.Order) (broker.Assertion, error) {
+				asserted.Add(1)
+				return assert(false)(ctx, o)
+			}
+		})
+		var first sync.WaitGroup
+		first.Go(func() {
+			if _, err := c.Issue(t.Context(), order(t, nil)); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait() // the place is taken
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		begin := time.Now()
+		creds, err := c.Issue(ctx, order(t, nil))
+		if took := time.Since(begin); took != 100*time.Millisecond || broker.ClassOf(err) != broker.ErrBusy || creds != (broker.Credentials{}) {
+			t.Errorf("after %s: %v", took, err)
+		}
+		first.Wait()
+		if f.calls.Load() != 1 || asserted.Load() != 1 { // no token is made for who is gone, either
+			t.Errorf("%d calls, %d tokens", f.calls.Load(), asserted.Load())
+		}
+	})
+}
+
+// The timeout ends in the pause between two attempts: no second one is made, and
+// the answer is that of the first.
+func TestThePauseBetweenAttemptsEndsWithTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSTS{answer: func(call int, form url.Values) (*http.Response, error) {
+			<-time.After(awssts.MaxTimeout - 10*time.Millisecond) // no pause is as short as what is left
+			return refusal(400, "Throttling", "Rate exceeded")(call, form)
+		}}
+		c, _ := setup(t, f, nil)
+		begin := time.Now()
+		_, err := c.Issue(t.Context(), order(t, nil))
+		if took := time.Since(begin); took != awssts.MaxTimeout || f.calls.Load() != 1 {
+			t.Errorf("after %s and %d calls", took, f.calls.Load())
+		}
+		if broker.ClassOf(err) != broker.ErrSTSUnavailable || !strings.Contains(err.Error(), "Rate exceeded") {
+			t.Errorf("got %v", err)
+		}
 	})
 }
 
