@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func newWorld(t testing.TB) *world {
 		Issuer: "https://acme.eu.auth0.com/", Subject: "auth0|alice", Client: "spa", Expiry: noon.Add(24 * time.Hour),
 		Claims: broker.Claims{
 			"org_id": "org_acme", "permissions": []any{"upload:files"}, "scope": "openid profile",
-			"plan": "gold", "beta": true, "level": json.Number("3"),
+			"plan": "gold", "beta": true, "level": json.Number("3"), "half": json.Number("0.5"), "huge": json.Number("9223372036854775808"),
 			"app_metadata": map[string]any{"tenant": "org_meta", "a/b": map[string]any{"~": "org_tilde"}},
 			"number":       json.Number("7"), "list": []any{"org_acme"}, "star": "org_*",
 		},
@@ -170,6 +171,8 @@ func TestWhoGetsWhat(t *testing.T) {
 		{name: "claim differs", change: match(broker.Match{Claims: map[string]any{"plan": "Gold"}}), class: broker.ErrNoGrant},
 		{name: "claim absent", change: match(broker.Match{Claims: map[string]any{"nope": "gold"}}), class: broker.ErrNoGrant},
 		{name: "number as a string", change: match(broker.Match{Claims: map[string]any{"level": "3"}}), class: broker.ErrNoGrant},
+		{name: "a whole number that is none", change: match(broker.Match{Claims: map[string]any{"half": int64(0)}}), class: broker.ErrNoGrant},
+		{name: "a number too large", change: match(broker.Match{Claims: map[string]any{"huge": int64(math.MaxInt64)}}), class: broker.ErrNoGrant},
 		{name: "array with the value", change: match(broker.Match{Claims: map[string]any{"list": "org_acme"}}), class: broker.ErrNoGrant},
 
 		{name: "tenant by pointer", change: tenant(broker.TenantRule{Claim: "/app_metadata/tenant"}), key: "tenants/org_meta/"},
@@ -180,6 +183,7 @@ func TestWhoGetsWhat(t *testing.T) {
 		{name: "tenant claim an array", change: tenant(broker.TenantRule{Claim: "list"}), class: broker.ErrInvalidTenant},
 		{name: "tenant claim an object", change: tenant(broker.TenantRule{Claim: "app_metadata"}), class: broker.ErrInvalidTenant},
 		{name: "tenant claim a wildcard", change: tenant(broker.TenantRule{Claim: "star"}), class: broker.ErrInvalidTenant},
+		{name: "pattern matches the whole", change: tenant(broker.TenantRule{Request: true, Pattern: pattern}), req: broker.Request{Tenant: "org_b"}, key: "tenants/org_b/"},
 		{name: "pattern matches a part", change: tenant(broker.TenantRule{Claim: "org_id", Pattern: pattern}), class: broker.ErrInvalidTenant},
 
 		{name: "request may not name a tenant", req: broker.Request{Tenant: "org_acme"}, class: broker.ErrScopeNotAllowed},
@@ -320,9 +324,62 @@ func TestNoRecordNoCredentials(t *testing.T) {
 		t.Error("an audit log without a destination takes records")
 	}
 	w.cfg.Grants[0].Match.Permissions = []string{"admin"}
-	if _, err := w.exchange(t, broker.Request{}); broker.ClassOf(err) != broker.ErrNoGrant {
+	if _, err := w.exchange(t, broker.Request{}); broker.ClassOf(err) != broker.ErrNoGrant || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("a refusal without its record: got %v", err)
 	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestARecordThatIsNotWrittenIsAnError(t *testing.T) {
+	if err := broker.NewAuditLog(fullDisk{}).Record(t.Context(), broker.Record{}); err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("to a full disk: %v", err)
+	}
+	var log bytes.Buffer
+	year := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // which RFC 3339, and so JSON, cannot say
+	if err := broker.NewAuditLog(&log).Record(t.Context(), broker.Record{Expiration: &year}); err == nil || log.Len() != 0 {
+		t.Errorf("what cannot be said: %v, written %q", err, &log)
+	}
+}
+
+// The class is the issuer's, and what came beside the error is not released.
+func TestWhatTheIssuerRefusesIsRefused(t *testing.T) {
+	for _, class := range []broker.Class{broker.ErrSTSRejected, broker.ErrSTSUnavailable, broker.ErrBusy, broker.ErrExpiredToken} {
+		w := newWorld(t)
+		w.answer = func(o broker.Order) (broker.Credentials, error) {
+			c, _ := good(o)
+			return c, fmt.Errorf("%w: story", class)
+		}
+		creds, err := w.exchange(t, broker.Request{})
+		if broker.ClassOf(err) != class || creds != (broker.Credentials{}) {
+			t.Errorf("%s: got %v, %v", class, creds, err)
+		}
+		if rec := w.lastRecord(t); rec.Decision != "deny" || rec.Code != class || rec.AccessKeyID != "" {
+			t.Errorf("%s: record %+v", class, rec)
+		}
+	}
+}
+
+// The grant's own document fits; with the path it does not, and no order is made
+// without one: STS would take it for the whole role.
+func TestAPathThatMakesTheDocumentTooLongIsNotOrdered(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Grants = []broker.Grant{longGrant(t)}
+	creds, err := w.exchange(t, broker.Request{Path: strings.Repeat("b/", 128)})
+	if err == nil || !strings.Contains(err.Error(), "bytes, at most 2048") || len(w.orders) != 0 || creds != (broker.Credentials{}) {
+		t.Errorf("%d orders, %v", len(w.orders), err)
+	}
+}
+
+// longGrant is one whose document just fits.
+func longGrant(t testing.TB) broker.Grant {
+	t.Helper()
+	return grant(t, "long", func(g *broker.Grant) {
+		g.Bucket, g.Prefix = bucket(t, strings.Repeat("b", 63)), template(t, strings.Repeat("a/", 115)+"{tenant}/{user}/")
+		g.KMSKey = kmsKey(t, "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+	})
 }
 
 func TestTheRevokedGetNothing(t *testing.T) {
@@ -379,6 +436,9 @@ func TestTheRecordSaysWhy(t *testing.T) {
 		{`the token lacks the permission "admin"`, func(g *broker.Grant) { g.Match.Permissions = []string{"admin"} }, broker.Request{Grant: "uploads"}},
 		{`no grant is named "x"`, nil, broker.Request{Grant: "x"}},
 		{`the token has no claim "org"`, func(g *broker.Grant) { g.Tenant.Claim = "org" }, broker.Request{}},
+		{`the token has no claim "/app_metadata/org"`, func(g *broker.Grant) { g.Tenant.Claim = "/app_metadata/org" }, broker.Request{}},
+		{`tenant: byte 4 is '*'`, func(g *broker.Grant) { g.Tenant.Claim = "star" }, broker.Request{}},
+		{`one object cannot be listed`, nil, broker.Request{Path: "a.txt", Access: []string{"list", "read"}}},
 		{`the claim "number" is not a string`, func(g *broker.Grant) { g.Tenant.Claim = "number" }, broker.Request{}},
 	} {
 		w := newWorld(t)
@@ -494,10 +554,7 @@ func TestABrokerThatIsNotWholeIsNotMade(t *testing.T) {
 		})
 	}
 	// Too long by what only a bound address adds.
-	long := grant(t, "long", func(g *broker.Grant) {
-		g.Bucket, g.Prefix = bucket(t, strings.Repeat("b", 63)), template(t, strings.Repeat("a/", 115)+"{tenant}/{user}/")
-		g.KMSKey = kmsKey(t, "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab")
-	})
+	long := longGrant(t)
 	if err := long.Validate(); err != nil {
 		t.Errorf("a long one: %v", err)
 	}
@@ -505,8 +562,14 @@ func TestABrokerThatIsNotWholeIsNotMade(t *testing.T) {
 	if err := long.Validate(); err == nil || !strings.Contains(err.Error(), "bytes, at most 2048") {
 		t.Errorf("too long a one: %v", err)
 	}
-	if err := (broker.Grant{}).Validate(); err == nil || !strings.Contains(err.Error(), "role_arn is missing") {
+	// All that is wrong is said at once, and nothing that follows from it.
+	if err := (broker.Grant{}).Validate(); err == nil || !strings.Contains(err.Error(), "role_arn is missing") || !strings.Contains(err.Error(), "bucket: missing") {
 		t.Errorf("a grant of nothing: %v", err)
+	}
+	nameless := func(g *broker.Grant) { g.Name = "" }
+	err := broker.ValidateGrants([]broker.Grant{grant(t, "", nameless), grant(t, "", nameless)})
+	if err == nil || !strings.Contains(err.Error(), "name is missing") || strings.Contains(err.Error(), "taken") {
+		t.Errorf("two without a name: %v", err)
 	}
 	w := newWorld(t)
 	w.cfg.Now = nil
@@ -555,6 +618,7 @@ func TestRoleARNs(t *testing.T) {
 		"", "arn:aws:iam::123:role/x", "arn:aws:iam::123456789012:user/x", "arn:aws-iso:iam::123456789012:role/x",
 		"arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:role/a b", "arn:aws:iam::123456789012:role/x\n",
 		" arn:aws:iam::123456789012:role/x", "arn:aws:iam::123456789012:role/" + strings.Repeat("x", 65),
+		"arn:aws:iam::123456789012:role/" + strings.Repeat("x", 2048-32) + "/x", // one byte more than STS takes
 	} {
 		if _, err := broker.ParseRoleARN(s); err == nil {
 			t.Errorf("%q is taken", s)
