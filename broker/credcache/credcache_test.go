@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,8 +109,11 @@ func TestRefusesToBeMadeOfNothing(t *testing.T) {
 	if _, err := credcache.New(credcache.Config{Entries: 1}); err == nil {
 		t.Error("no issuer: want an error")
 	}
-	if _, err := credcache.New(credcache.Config{Issuer: &issuer{}}); err == nil {
-		t.Error("no entries: want an error")
+	for _, entries := range []int{0, -1} {
+		_, err := credcache.New(credcache.Config{Issuer: &issuer{}, Entries: entries})
+		if err == nil || !strings.Contains(err.Error(), "at least one entry") {
+			t.Errorf("%d entries: %v", entries, err)
+		}
 	}
 }
 
@@ -267,6 +271,82 @@ func TestFailuresAreNotKept(t *testing.T) {
 	}
 	fail = false
 	mustIssue(t, c, order(t, "alice", nil))
+}
+
+// Who waited for a call that failed does not make the next one: that would be a
+// call for each of them, one behind the other, while STS is down.
+func TestAFailureIsSharedByWhoWaitedForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{before: func(ctx context.Context, o broker.Order) error {
+			_ = slow(ctx, o)
+			return broker.ErrSTSUnavailable
+		}}
+		c := newCache(t, i, 10)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if creds, err := c.Issue(t.Context(), order(t, "alice", nil)); !errors.Is(err, broker.ErrSTSUnavailable) || creds.AccessKeyID != "" {
+					t.Errorf("got %v, %v", creds, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := i.calls.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+// both breaks the contract of an Issuer in its first answer: credentials, and an
+// error with them.
+type both struct{ issuer }
+
+func (b *both) Issue(ctx context.Context, o broker.Order) (broker.Credentials, error) {
+	creds, err := b.issuer.Issue(ctx, o)
+	pass(time.Second)
+	if creds.AccessKeyID == "ASIA1" {
+		err = broker.ErrExpiredToken
+	}
+	return creds, err
+}
+
+func TestCredentialsThatCameWithAnErrorAreNobodys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, &both{}, 10)
+		go func() {
+			if creds, err := c.Issue(t.Context(), order(t, "alice", nil)); !errors.Is(err, broker.ErrExpiredToken) || creds.AccessKeyID != "" {
+				t.Errorf("who asked first got %v, %v", creds, err)
+			}
+		}()
+		synctest.Wait()
+		if got := mustIssue(t, c, order(t, "alice", nil)); got.AccessKeyID != "ASIA2" {
+			t.Errorf("who waited got %s", got.AccessKeyID)
+		}
+	})
+}
+
+// All of the calls end at once, and there is room for one result: who waited has
+// its answer from the call itself.
+func TestWhoWaitedIsAnsweredAlthoughTheResultWasCrowdedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys, callers = 50, 3
+		i := &issuer{before: slow}
+		c := newCache(t, i, 1)
+		var wg sync.WaitGroup
+		for k := range keys {
+			for range callers {
+				wg.Go(func() {
+					if _, err := c.Issue(t.Context(), order(t, fmt.Sprint("user", k), nil)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if n := i.calls.Load(); n != keys {
+			t.Errorf("%d calls for %d keys", n, keys)
+		}
+	})
 }
 
 func TestAPanicIsAnErrorAndTheKeyIsFree(t *testing.T) {
