@@ -13,10 +13,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/google/go-cmp/cmp"
+	"github.com/labstack/echo/v4"
 
 	"credential-broker/broker"
 	"credential-broker/broker/httpapi"
@@ -219,6 +221,67 @@ func TestEachRowOfTheErrorTable(t *testing.T) {
 	}
 }
 
+func TestEveryRoutePassesARefusalOn(t *testing.T) {
+	for _, r := range []*http.Request{
+		request(http.MethodGet, "/v1/credentials", "", nil), request(http.MethodPost, "/v1/credentials", "", nil),
+		request(http.MethodDelete, "/v1/credentials", "", nil), request(http.MethodGet, "/v1/grants", "", nil),
+	} {
+		h := newHarness(t, nil)
+		h.err = broker.ErrRevoked
+		if w := h.do(r); w.Code != 403 || code(t, w) != "revoked" || h.calls != 1 {
+			t.Errorf("%s %s: %d %s", r.Method, r.URL, w.Code, w.Body)
+		}
+	}
+}
+
+// An error of the web framework counts where the broker has not said its own
+// word, and only for what the router alone refuses; any other is a bug here, and
+// is logged as it was.
+func TestAnErrorOfTheFrameworkDoesNotStandForTheBrokers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err    error
+		status int
+		code   string
+	}{
+		"with a class": {fmt.Errorf("%w: %w", broker.ErrBusy, echo.ErrNotFound), 503, "busy"},
+		"of no class":  {echo.NewHTTPError(http.StatusTeapot, "short and stout"), 500, "internal"},
+	} {
+		h := newHarness(t, nil)
+		h.err = tc.err
+		if w := h.do(request(http.MethodGet, "/v1/credentials", "", nil)); w.Code != tc.status || code(t, w) != tc.code {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+		if !strings.Contains(h.log.String(), tc.err.Error()) {
+			t.Errorf("%s: logged %s", name, &h.log)
+		}
+	}
+}
+
+// brokenPipe takes the header and nothing of the first write.
+type brokenPipe struct {
+	*httptest.ResponseRecorder
+	writes int
+}
+
+func (b *brokenPipe) Write(p []byte) (int, error) {
+	if b.writes++; b.writes == 1 {
+		return 0, io.ErrClosedPipe
+	}
+	return b.ResponseRecorder.Write(p)
+}
+
+func TestNothingIsWrittenBehindAnAnswerThatBrokeOff(t *testing.T) {
+	h := newHarness(t, nil)
+	w := &brokenPipe{ResponseRecorder: httptest.NewRecorder()}
+	h.api.Handler().ServeHTTP(w, request(http.MethodGet, "/v1/credentials", "", nil))
+	if w.writes != 1 || w.Body.Len() != 0 {
+		t.Errorf("%d writes: %q", w.writes, w.Body)
+	}
+	if !strings.Contains(h.log.String(), `"code":"internal"`) {
+		t.Errorf("logged %s", &h.log)
+	}
+}
+
 func TestWhatTheRouterRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		method, target string
@@ -382,6 +445,10 @@ func TestMalformedParametersAreRefused(t *testing.T) {
 		"twice in the body":      post(`{"grant":"a","grant":"b"}`),
 		"twice, escaped":         post(`{"grant":"a","gr\u0061nt":"b"}`),
 		"an array":               post(`["grant"]`),
+		"an array of pairs":      post(`["grant","a"]`),
+		"an empty array":         post(`[]`),
+		"a name that is none":    post(`{grant:"a"}`),
+		"a value that is none":   post(`{"grant":tru}`),
 		"a text":                 post(`"grant"`),
 		"cut off":                post(`{"grant":"a"`),
 		"something after":        post(`{"grant":"a"}{}`),
@@ -394,6 +461,9 @@ func TestMalformedParametersAreRefused(t *testing.T) {
 		"duration huge":          post(`{"duration":1e30}`),
 		"duration a list":        post(`{"duration":[900]}`),
 		"a form":                 request(http.MethodPost, "/v1/credentials", "grant=a", func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }),
+		"another type":           request(http.MethodPost, "/v1/credentials", `{"grant":"a"}`, func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }),
+		"a type cut off":         request(http.MethodPost, "/v1/credentials", `{"grant":"a"}`, func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset") }),
+		"a body that breaks off": request(http.MethodPost, "/v1/credentials", "", func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)) }),
 		"no type":                request(http.MethodPost, "/v1/credentials", `{"grant":"a"}`, func(r *http.Request) { r.Header.Del("Content-Type") }),
 		"any on DELETE":          request(http.MethodDelete, "/v1/credentials?grant=a", "", nil),
 		"grant on grants":        request(http.MethodGet, "/v1/grants?grant=a", "", nil),
@@ -408,6 +478,19 @@ func TestMalformedParametersAreRefused(t *testing.T) {
 	h := newHarness(t, nil)
 	if w := h.do(post(`{"path":"` + strings.Repeat("a", 16<<10) + `"}`)); w.Code != 413 || code(t, w) != "too_large" || h.calls != 0 {
 		t.Errorf("a large body: %d %s", w.Code, w.Body)
+	}
+}
+
+// What a caller did wrong is told to the operator, in words that fit it.
+func TestTheReasonOfARefusalIsLogged(t *testing.T) {
+	for name, r := range map[string]*http.Request{
+		"words":  request(http.MethodGet, "/v1/credentials?duration=long", "", nil),
+		"a list": request(http.MethodPost, "/v1/credentials", `{"duration":[900]}`, nil),
+	} {
+		h := newHarness(t, nil)
+		if w := h.do(r); w.Code != 400 || !strings.Contains(h.log.String(), "must be seconds or a duration such as 20m") {
+			t.Errorf("%s: %d, logged %s", name, w.Code, &h.log)
+		}
 	}
 }
 
@@ -454,6 +537,27 @@ func TestOnlyTheConfiguredOriginsMayCall(t *testing.T) {
 	if w.Code != 403 || h.calls != 0 {
 		t.Errorf("two origins: %d", w.Code)
 	}
+	// A preflight is an OPTIONS that says for what, and only of what pages call.
+	for _, tc := range []struct {
+		method, target, asks string
+		status               int
+		preflight            bool
+	}{
+		{http.MethodGet, "/v1/credentials", "GET", 200, false},
+		{http.MethodOptions, "/v1/credentials", "", 204, false},
+		{http.MethodOptions, "/healthz", "GET", 404, false},
+		{http.MethodOptions, "/v1/credentials", "GET", 204, true},
+	} {
+		w := newHarness(t, nil).do(request(tc.method, tc.target, "", func(r *http.Request) {
+			r.Header.Set("Origin", "https://app.example.com")
+			if tc.asks != "" {
+				r.Header.Set("Access-Control-Request-Method", tc.asks)
+			}
+		}))
+		if w.Code != tc.status || (w.Header().Get("Access-Control-Allow-Methods") != "") != tc.preflight {
+			t.Errorf("%s %s for %q: %d, %v", tc.method, tc.target, tc.asks, w.Code, w.Header())
+		}
+	}
 	// An error is as readable for the page as an answer.
 	h.err = broker.ErrNoGrant
 	w = h.do(request(http.MethodGet, "/v1/credentials", "", func(r *http.Request) { r.Header.Set("Origin", "https://app.example.com") }))
@@ -477,6 +581,7 @@ func TestTheAddressIsBelievedFromTrustedProxiesOnly(t *testing.T) {
 		"the trusted":       {[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, "192.0.2.1:1", "203.0.113.9"},
 		"another":           {[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, "198.51.100.1:1", "198.51.100.1"},
 		"a private peer":    {[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, "10.0.0.1:1", "10.0.0.1"},
+		"link-local":        {[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, "169.254.1.1:1", "169.254.1.1"},
 		"loopback, trusted": {[]netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, "127.0.0.1:1", "127.0.0.1"},
 	} {
 		h := newHarness(t, func(c *httpapi.Config) { c.TrustedProxies = tc.proxies })
@@ -595,12 +700,28 @@ func TestAnAPIThatIsNotWholeIsNotMade(t *testing.T) {
 		"a wildcard":   func(c *httpapi.Config) { c.AllowedOrigins = []string{"https://*.example.com"} },
 		"null":         func(c *httpapi.Config) { c.AllowedOrigins = []string{"null"} },
 		"a path":       func(c *httpapi.Config) { c.AllowedOrigins = []string{"https://a.example/"} },
+		"a user":       func(c *httpapi.Config) { c.AllowedOrigins = []string{"https://u@a.example"} },
+		"no host":      func(c *httpapi.Config) { c.AllowedOrigins = []string{"https://"} },
+		"half a host":  func(c *httpapi.Config) { c.AllowedOrigins = []string{"https://[::1"} },
+		"no web":       func(c *httpapi.Config) { c.AllowedOrigins = []string{"ftp://a.example"} },
 		"no scheme":    func(c *httpapi.Config) { c.AllowedOrigins = []string{"a.example"} },
 	} {
 		cfg := httpapi.Config{Broker: &exchanger{}, Ready: func() error { return nil }, TokenBytes: 1}
 		change(&cfg)
 		if _, err := httpapi.New(cfg); err == nil {
 			t.Errorf("%s: want an error", name)
+		}
+	}
+}
+
+func TestAnOriginMayBeOfADevelopersOwnMachine(t *testing.T) {
+	h := newHarness(t, func(c *httpapi.Config) {
+		c.AllowedOrigins = []string{"http://localhost:3000", "https://a.example:8443"}
+	})
+	for _, origin := range []string{"http://localhost:3000", "https://a.example:8443"} {
+		w := h.do(request(http.MethodGet, "/v1/credentials", "", func(r *http.Request) { r.Header.Set("Origin", origin) }))
+		if w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != origin {
+			t.Errorf("%s: %d", origin, w.Code)
 		}
 	}
 }
