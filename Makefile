@@ -60,6 +60,15 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+# Where broker/brokertest/versitygw looks for its binary.
+PEERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credential-broker/peers
+
+.PHONY: peers
+peers: ## the third-party tools that tests run, outside the product's module
+	@mkdir -p $(PEERS)
+	cd broker/brokertest/peers && GOBIN=$(PEERS) CGO_ENABLED=0 go install tool
+	cd broker/brokertest/peers/simulate && npm ci --ignore-scripts --no-audit --no-fund
+
 .PHONY: build
 build: ## the service, into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/credential-broker ./cmd/credential-broker
