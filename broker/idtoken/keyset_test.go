@@ -1,8 +1,10 @@
 package idtoken_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -159,6 +161,39 @@ func TestTheWorkEndsWithItsContext(t *testing.T) {
 			t.Error("fetched after the end")
 		}
 	})
+}
+
+func TestAFailedFetchIsLoggedUnlessTheWorkHasEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer answer
+		logged bool
+	}{
+		"no answer at all": {status(http.StatusNotFound), true},
+		"the end":          {hang, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o, log := newOrigin(), bytes.Buffer{}
+				o.set(acme+"keys", c.answer)
+				cfg := config(o)
+				cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+				v, err := idtoken.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				if err := v.Start(ctx); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				if got := strings.Contains(log.String(), "fetch signing keys"); got != c.logged {
+					t.Errorf("logged: %t\n%s", got, log.String())
+				}
+			})
+		})
+	}
 }
 
 func TestKeysServeForADayWithoutTheIssuerAndNoLonger(t *testing.T) {

@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"credential-broker/broker"
+	"credential-broker/broker/idtoken"
 )
 
 func TestANewKeyIsAcceptedByOneFetchForAllWhoWait(t *testing.T) {
@@ -149,5 +151,41 @@ func TestAWaitForKeysEndsWithItsCaller(t *testing.T) {
 		if n := r.fetches(acme); n != 2 {
 			t.Errorf("%d fetches", n)
 		}
+	})
+}
+
+// The day passes between the first look at the keys and the second, and nobody
+// fetches any more: that the issuer has no such key is then not known.
+func TestKeysThatAreTooOldDoNotSayThatAKeyIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const nextDay = 1000 // more reads than the start needs
+		var reads atomic.Int32
+		cfg := config(newOrigin())
+		cfg.Now = func() time.Time {
+			switch n := reads.Add(1); {
+			case n < nextDay:
+				return noon
+			case n <= nextDay+2: // for the claims, and for the first look
+				return noon.Add(24 * time.Hour)
+			default:
+				return noon.Add(24*time.Hour + 1)
+			}
+		}
+		v, err := idtoken.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := v.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		reads.Store(nextDay)
+		d := newDraft(noon.Add(24 * time.Hour))
+		kid("a2")(d)
+		_, err = v.Verify(t.Context(), secretOf(d))
+		refused(t, err, broker.ErrKeysUnavailable, "24h0m0")
 	})
 }
