@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -110,7 +112,6 @@ func TestTheLinesToTryByHandWork(t *testing.T) {
 			t.Skipf("%v: the lines to try by hand are not tried", err)
 		}
 	}
-	s := startStory(t, nil)
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -119,9 +120,21 @@ func TestTheLinesToTryByHandWork(t *testing.T) {
 	if block == nil {
 		t.Fatal("the README has no lines to try by hand")
 	}
-	here := strings.NewReplacer(
-		"http://127.0.0.1:9400/", s.Issuer, "http://127.0.0.1:8080", s.Broker, "http://127.0.0.1:9000", s.S3,
-	).Replace(string(block[1]))
+	program := filepath.Join(t.TempDir(), "credential-broker")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../credential-broker").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, mode := range []string{modeMinted, modeForwarded} {
+		s := startStory(t, func(o *options) { o.Mode = mode })
+		here := strings.NewReplacer("http://127.0.0.1:9400/", s.Issuer, "http://127.0.0.1:8080", s.Broker, "http://127.0.0.1:9000", s.S3)
+		t.Run("README, "+mode, func(t *testing.T) { byHand(t, here.Replace(string(block[1]))) })
+		t.Run("demo, "+mode, func(t *testing.T) { byHand(t, printedLines(t, s, program)) })
+	}
+}
+
+// printedLines are the commands that the demo prints, for a program that is built already.
+func printedLines(t *testing.T, s *story, program string) string {
+	t.Helper()
 	var printed bytes.Buffer
 	if err := introduce(&printed, s); err != nil {
 		t.Fatal(err)
@@ -132,9 +145,11 @@ func TestTheLinesToTryByHandWork(t *testing.T) {
 			lines.WriteString(line)
 		}
 	}
-	for name, script := range map[string]string{"README": here, "demo": lines.String()} {
-		t.Run(name, func(t *testing.T) { byHand(t, script) })
+	const run = "go run ./cmd/credential-broker"
+	if !strings.Contains(lines.String(), run) {
+		t.Fatalf("the demo does not print %q", run)
 	}
+	return strings.ReplaceAll(lines.String(), run, program)
 }
 
 // byHand runs a script whose last three lines must be refused, and no other.
@@ -148,20 +163,23 @@ func byHand(t *testing.T, script string) {
 	if len(runs) != 3 {
 		t.Fatalf("%d lines that are refused: %q", len(runs), runs)
 	}
-	for i, line := range append([]string{"true"}, runs...) {
-		cmd := exec.CommandContext(t.Context(), "bash", "-euc", allowed+"\n"+line)
-		cmd.Dir = t.TempDir()
-		for _, v := range os.Environ() { // nothing of the machine's own AWS set-up
-			if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "HOME=") {
-				cmd.Env = append(cmd.Env, v)
-			}
+	for i, line := range runs {
+		allowed += fmt.Sprintf("\nif %s >refused-%d 2>&1; then echo 'not refused' >&2; exit 1; fi", line, i)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-euc", allowed)
+	cmd.Dir = t.TempDir()
+	for _, v := range os.Environ() { // nothing of the machine's own AWS set-up
+		if !strings.HasPrefix(v, "AWS_") && !strings.HasPrefix(v, "HOME=") {
+			cmd.Env = append(cmd.Env, v)
 		}
-		cmd.Env = append(cmd.Env, "HOME="+cmd.Dir)
-		out, err := cmd.CombinedOutput()
-		if i == 0 && err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		if i > 0 && (err == nil || !bytes.Contains(out, []byte("AccessDenied")) && !bytes.Contains(out, []byte("403"))) {
+	}
+	cmd.Env = append(cmd.Env, "HOME="+cmd.Dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, line := range runs {
+		out, err := os.ReadFile(filepath.Join(cmd.Dir, fmt.Sprintf("refused-%d", i)))
+		if err != nil || !bytes.Contains(out, []byte("AccessDenied")) && !bytes.Contains(out, []byte("403")) {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}
 	}

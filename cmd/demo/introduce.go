@@ -32,6 +32,15 @@ Try it in another terminal (curl, jq, AWS CLI):
   aws --endpoint-url {{.S3}} s3 cp hello.txt s3://{{.Bucket}}/tenants/org_acme/hello.txt
   aws --endpoint-url {{.S3}} s3 ls s3://{{.Bucket}}/tenants/org_acme/
 
+  # the proof, from this folder: every way out is tried, and the way round the broker
+  echo "$TOKEN" > alice.jwt
+{{- if eq .Mode "forwarded"}}
+  curl -s {{.Issuer}}oauth/token -d grant_type=password -d username=alice@acme.test -d password=demo \
+    -d audience={{.Audience}} -d scope=openid | jq -r .id_token > alice-id.jwt
+{{- end}}
+  go run ./cmd/credential-broker doctor --config {{.Config}} --s3-endpoint {{.S3}} \
+    --token-file alice.jwt{{if eq .Mode "forwarded"}} --other-token-file alice-id.jwt{{end}}
+
   # another tenant, a neighbour, the root: AccessDenied, by S3 itself
   aws --endpoint-url {{.S3}} s3 cp hello.txt s3://{{.Bucket}}/tenants/org_globex/hello.txt
   aws --endpoint-url {{.S3}} s3 ls s3://{{.Bucket}}/tenants/org_acme2/

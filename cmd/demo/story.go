@@ -39,7 +39,9 @@ type story struct {
 
 	Mode string `json:"-"`
 
-	folder string // of the signing key
+	Config string `json:"-"` // file: the broker's configuration, for the other commands
+
+	folder string // of the signing key and the configuration
 	stop   context.CancelFunc
 	parts  *errgroup.Group
 	ended  <-chan struct{} // closed when a part has failed or stop was called
@@ -156,10 +158,12 @@ grants:
 `
 
 // configure writes and reads the broker's configuration.
-func (s *story) configure(o options) (config.Config, error) {
+func (s *story) configure(o options) (_ config.Config, err error) {
+	if s.folder, err = os.MkdirTemp("", "credential-broker-demo-"); err != nil {
+		return config.Config{}, fmt.Errorf("make a folder for the configuration: %w", err)
+	}
 	key := ""
 	if o.Mode == modeMinted {
-		var err error
 		if key, err = s.signingKey(); err != nil {
 			return config.Config{}, err
 		}
@@ -176,7 +180,11 @@ func (s *story) configure(o options) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, fmt.Errorf("write the broker's configuration: %w", err)
 	}
-	return config.Parse("demo.yaml", []byte(text.String()), os.LookupEnv)
+	s.Config = filepath.Join(s.folder, "demo.yaml")
+	if err := os.WriteFile(s.Config, []byte(text.String()), 0o600); err != nil {
+		return config.Config{}, fmt.Errorf("write the broker's configuration: %w", err)
+	}
+	return config.Parse(s.Config, []byte(text.String()), os.LookupEnv)
 }
 
 // startBroker runs the very service that the container runs, in this process.
@@ -207,9 +215,6 @@ func (s *story) signingKey() (path string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("make signing key: %w", err)
 	}
-	if s.folder, err = os.MkdirTemp("", "credential-broker-demo-"); err != nil {
-		return "", fmt.Errorf("make signing key: %w", err)
-	}
 	path = filepath.Join(s.folder, "web-identity.pem")
 	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
@@ -224,7 +229,7 @@ func (s *story) Wait(ctx context.Context) error {
 	}
 }
 
-// Close stops everything and removes the signing key.
+// Close stops everything and removes the signing key and the configuration.
 func (s *story) Close() error {
 	s.stop()
 	err := s.parts.Wait()
