@@ -17,8 +17,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: ## every test, under the race detector, in random order
+test: peers ## every test, under the race detector, in random order
 	go test -race -shuffle=on ./...
+	go test ./.ci/mutants
 
 .PHONY: check
 check: vet lint modules test ## what CI runs
@@ -60,14 +61,28 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
-# Where broker/brokertest/versitygw looks for its binary.
+# What tests run and the product does not have: a third-party S3 with STS, where
+# broker/brokertest/versitygw looks for it, and a third-party IAM evaluator.
+# Where one cannot be had, its tests say that they are skipped.
 PEERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credential-broker/peers
+SIMULATE := broker/brokertest/peers/simulate
 
 .PHONY: peers
-peers: ## the third-party tools that tests run, outside the product's module
+peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
+
+$(PEERS)/versitygw: broker/brokertest/peers/go.mod broker/brokertest/peers/go.sum
+	@echo "building versitygw, a third-party S3: two minutes, once"
 	@mkdir -p $(PEERS)
 	cd broker/brokertest/peers && GOBIN=$(PEERS) CGO_ENABLED=0 go install tool
-	cd broker/brokertest/peers/simulate && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(SIMULATE)/node_modules/.package-lock.json: $(SIMULATE)/package-lock.json
+	cd $(SIMULATE) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: mutants
+mutants: ## take out each guard of a tenant in turn: a test has to notice (half an hour; PACKAGES='policy broker' for some)
+	go run ./.ci/mutants $(PACKAGES)
 
 .PHONY: build
 build: ## the service, into bin/
