@@ -16,6 +16,14 @@ const (
 	AWSUSGov Partition = "aws-us-gov"
 )
 
+// Domain returns the domain under which the partition's services are.
+func (p Partition) Domain() string {
+	if p == AWSChina {
+		return "amazonaws.com.cn"
+	}
+	return "amazonaws.com"
+}
+
 // Valid reports whether p is one of the known partitions.
 func (p Partition) Valid() bool { return p == AWS || p == AWSChina || p == AWSUSGov }
 

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-
-	"credential-broker/policy"
 )
 
 // maxAnswer bounds what is read of an answer: a page of a listing has less.
@@ -33,41 +30,6 @@ type call struct {
 	sign   func(*run, *http.Request, string) error // nil: the session, in the header
 }
 
-// answer is what a server said. The zero value is no answer.
-type answer struct {
-	status int
-	code   string // of an XML error
-	body   string
-	err    error
-}
-
-func (a answer) String() string {
-	switch {
-	case a.err != nil:
-		return a.err.Error()
-	case a.code != "":
-		return fmt.Sprintf("%d %s", a.status, a.code)
-	default:
-		return fmt.Sprint(a.status)
-	}
-}
-
-func (a answer) done() bool { return a.status/100 == 2 }
-
-// refused reports whether the server would not do it. "Not there" is not among
-// it: whoever may not look is not told.
-func (a answer) refused() bool {
-	return a.status/100 == 4 && a.status != http.StatusNotFound || a.status == http.StatusNotImplemented
-}
-
-// domain is the partition's.
-func domain(p policy.Partition) string {
-	if p == policy.AWSChina {
-		return "amazonaws.com.cn"
-	}
-	return "amazonaws.com"
-}
-
 // s3URL addresses a bucket, or the service.
 func (r *run) s3URL(bucket, path string) string {
 	switch {
@@ -76,9 +38,9 @@ func (r *run) s3URL(bucket, path string) string {
 	case r.S3 != "":
 		return strings.TrimSuffix(r.S3, "/") + "/"
 	case bucket != "":
-		return "https://" + bucket + ".s3." + r.Region + "." + domain(r.Scope.Partition) + "/" + path
+		return "https://" + bucket + ".s3." + r.Region + "." + r.Scope.Partition.Domain() + "/" + path
 	default:
-		return "https://s3." + r.Region + "." + domain(r.Scope.Partition) + "/"
+		return "https://s3." + r.Region + "." + r.Scope.Partition.Domain() + "/"
 	}
 }
 
@@ -122,26 +84,7 @@ func (r *run) send(ctx context.Context, c call, address, service string) answer 
 	if err != nil {
 		return answer{err: err}
 	}
-	return answer{status: resp.StatusCode, code: errorCode(body), body: string(body)}
-}
-
-// errorCode reads the code of S3's errors, and of STS's, which are one deeper.
-func errorCode(body []byte) string {
-	var e struct {
-		XMLName xml.Name
-		Code    string
-		Inner   struct{ Code string } `xml:"Error"`
-	}
-	if xml.Unmarshal(body, &e) != nil {
-		return ""
-	}
-	switch e.XMLName.Local {
-	case "Error":
-		return e.Code
-	case "ErrorResponse":
-		return e.Inner.Code
-	}
-	return ""
+	return answer{status: resp.StatusCode, code: errorCode(body), body: string(body), head: c.method == http.MethodHead}
 }
 
 // as signs with another session. The signer is a new one: it remembers the key
@@ -186,7 +129,7 @@ func unsigned(*run, *http.Request, string) error { return nil }
 func (r *run) sts(ctx context.Context, form url.Values, sign func(*run, *http.Request, string) error) answer {
 	address := r.STS
 	if address == "" {
-		address = "https://sts." + r.STSRegion + "." + domain(r.Scope.Partition)
+		address = "https://sts." + r.STSRegion + "." + r.Scope.Partition.Domain()
 	}
 	form.Set("Version", "2011-06-15")
 	return r.send(ctx, call{

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +37,17 @@ type Target struct {
 	STSRegion string // empty: the bucket's
 	Session   Session
 	Scope     policy.Scope
+	// Also are further scopes that the session has, such as those of the other
+	// grants of a role whose session has no policy of its own.
+	Also []policy.Scope
+	Role string // ARN of the session's role; empty: assuming it once more is not tried
 	// Object is an object that is there, inside. Whoever may read, and neither write
 	// nor list, shows with it that reading works. May be empty.
-	Object  string
-	Victims []Victim   // may be empty: then others' objects are only tried under made-up names
+	Object string
+	// Victims are objects of others that are there. Of any other key S3 says 403 to
+	// whoever may not list, even to one who may read it: without a victim nothing
+	// is proved of reading.
+	Victims []Victim
 	Other   *Session   // of somebody else, to mix with; may be nil
 	HTTP    HTTPClient // nil: one that follows no redirects
 }
@@ -64,15 +70,33 @@ const (
 // String returns the verdict's name.
 func (v Verdict) String() string { return [...]string{"unclear", "held", "failed"}[v] }
 
-// Check is one attempt and what came of it.
+// Kind is what a check is about.
+type Kind string
+
+// The kinds.
+const (
+	KindInside      Kind = "inside"      // what has to work, and what the scope does not give
+	KindObject      Kind = "object"      // an object outside
+	KindListing     Kind = "listing"     // names outside
+	KindMixed       Kind = "mixed"       // a listing that names two prefixes
+	KindBucket      Kind = "bucket"      // the bucket, and other buckets
+	KindPath        Kind = "path"        // a path that one reader takes for another's
+	KindCredentials Kind = "credentials" // credentials that are not whole
+	KindSTS         Kind = "sts"         // other credentials of these
+	KindAlive       Kind = "alive"       // the session works, before the attempts and after them
+	KindCleanup     Kind = "clean-up"    // what was written and could not be removed
+)
+
+// Check is one attempt and what came of it. Kind and Name are from a closed set.
 type Check struct {
+	Kind    Kind
 	Name    string // "GetObject", "ListObjectsV2, prefix twice"
 	Place   string // "a sibling prefix"; empty where there is none
 	Verdict Verdict
 	Detail  string // what the server said; holds no secret
 }
 
-// ID names the check by its name and place.
+// ID names the check by its place and name.
 func (c Check) ID() string { return strings.TrimPrefix(c.Place+": "+c.Name, ": ") }
 
 // run is one run of the suite.
@@ -80,13 +104,16 @@ type run struct {
 	Target
 	id     string // in every key that is written
 	signer *v4.Signer
+	upload string // id of an upload that was begun inside, to copy into; see copyInto
 	checks []Check
-	wrote  []place // outside, where the walls did not hold
+	wrote  []written
 }
 
 func newRun(t Target) (*run, error) {
-	if err := t.Scope.Validate(); err != nil {
-		return nil, err
+	for _, s := range append([]policy.Scope{t.Scope}, t.Also...) {
+		if err := s.Validate(); err != nil {
+			return nil, err
+		}
 	}
 	if t.Region == "" || t.Session.AccessKeyID == "" || t.Session.SessionToken.IsZero() {
 		return nil, errors.New("escape: a region and a session are needed")
@@ -95,7 +122,7 @@ func newRun(t Target) (*run, error) {
 }
 
 // mark begins the names of everything that is written.
-const mark = "credential-broker-doctor-"
+const mark = "credential-broker-doctor"
 
 func (t Target) run() *run {
 	if t.STSRegion == "" {
@@ -107,44 +134,49 @@ func (t Target) run() *run {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return &run{Target: t, id: mark + strings.ToLower(rand.Text()[:10]), signer: newSigner()}
+	return &run{Target: t, id: NewName(), signer: newSigner()}
 }
 
-// Outside tries every way out, and returns one check for each. An error means
-// that the suite could not run; nothing is proved then.
+// NewName returns a name that nobody has, by which what was written is known.
+func NewName() string { return mark + "-" + strings.ToLower(rand.Text()[:10]) }
+
+// Outside tries every way out, one after the other, some hundred requests, and
+// returns a check for each. What it wrote where a wall was open it removes, also
+// when ctx ends, and what it could not remove is a failed check of KindCleanup.
+// An error means that the suite could not run to its end; nothing is proved then.
 func Outside(ctx context.Context, t Target) ([]Check, error) {
-	r, err := newRun(t)
-	if err != nil {
-		return nil, err
-	}
-	places := r.places()
-	for _, p := range places {
-		r.objects(ctx, p)
-	}
-	r.listings(ctx, places)
-	r.buckets(ctx)
-	r.paths(ctx)
-	r.tokens(ctx)
-	r.chaining(ctx)
-	r.takeBack(ctx)
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("escape: %w", err)
-	}
-	return r.checks, nil
+	return t.examine(ctx, func(r *run) {
+		r.alive(ctx, "before")
+		places := r.places()
+		for _, p := range places {
+			r.objects(ctx, p)
+		}
+		r.listings(ctx, places)
+		r.buckets(ctx)
+		r.paths(ctx)
+		r.tokens(ctx)
+		r.chaining(ctx)
+		r.alive(ctx, "after")
+	})
 }
 
 // Inside uses each right of the scope inside it, and tries each that it does not
-// have. What it writes, it removes.
+// have. Clean-up and errors are as Outside's.
 func Inside(ctx context.Context, t Target) ([]Check, error) {
+	return t.examine(ctx, func(r *run) { r.inside(ctx) })
+}
+
+func (t Target) examine(ctx context.Context, try func(*run)) ([]Check, error) {
 	r, err := newRun(t)
 	if err != nil {
 		return nil, err
 	}
-	r.inside(ctx)
+	try(r)
+	left := r.cleanUp(ctx)
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("escape: %w", err)
+		return left, fmt.Errorf("escape: %w", err)
 	}
-	return r.checks, nil
+	return append(r.checks, left...), nil
 }
 
 // Count returns how many checks have the verdict.
@@ -156,69 +188,4 @@ func Count(checks []Check, v Verdict) int {
 		}
 	}
 	return n
-}
-
-// place is somewhere outside the scope.
-type place struct {
-	name        string
-	bucket, key string // an object there
-	precious    bool   // it is somebody's, and must not be lost
-}
-
-// places are the objects outside that are tried: next to the scope, above it,
-// and those of others.
-func (r *run) places() []place {
-	key := r.Scope.Key()
-	base := strings.TrimSuffix(key, "/")
-	parent := base[:strings.LastIndexByte(base, '/')+1]
-	in := r.id + "/x"
-	all := []place{
-		{name: "a sibling prefix", key: base + "2/" + in},
-		{name: "the prefix without its slash", key: base + "-" + r.id},
-		{name: "a made-up tenant", key: parent + r.id + "/x"},
-		{name: "the parent", key: parent + r.id},
-		{name: "the root", key: r.id},
-		{name: "the other case", key: swapCase(base) + "/" + in},
-	}
-	if name := base[len(parent):]; len(name) > 1 {
-		all = append(all, place{name: "a shorter name", key: base[:len(base)-1] + "/" + in})
-	}
-	if prefix := r.Scope.Prefix.String(); key != prefix {
-		all = append(all, place{name: "above the path", key: prefix + r.id})
-	}
-	for i := range all {
-		all[i].bucket = r.Scope.Bucket.String()
-	}
-	for _, v := range r.Victims {
-		all = append(all, place{name: "another's object", bucket: v.Bucket, key: v.Key, precious: !v.Expendable})
-	}
-	return slices.DeleteFunc(all, func(p place) bool { return p.bucket == r.Scope.Bucket.String() && r.within(p.key) })
-}
-
-// within reports whether a key is the scope's own.
-func (r *run) within(key string) bool {
-	if r.Scope.Path.IsObject() {
-		return key == r.Scope.Key()
-	}
-	return strings.HasPrefix(key, r.Scope.Key())
-}
-
-func swapCase(s string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case 'a' <= c && c <= 'z':
-			return c - 'a' + 'A'
-		case 'A' <= c && c <= 'Z':
-			return c - 'A' + 'a'
-		}
-		return c
-	}, s)
-}
-
-// own returns a key inside the scope.
-func (r *run) own() string {
-	if r.Scope.Path.IsObject() {
-		return r.Scope.Key()
-	}
-	return r.Scope.Key() + r.id + "/x"
 }

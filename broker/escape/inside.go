@@ -33,30 +33,30 @@ func (r *run) caller(ctx context.Context) (string, error) {
 	return who.Result.Arn, nil
 }
 
-// Leftovers returns the objects in the scope that a run, this or an earlier one,
-// has left there. It needs the right to list.
-func Leftovers(ctx context.Context, t Target) ([]string, error) {
-	r, err := newRun(t)
-	if err != nil {
-		return nil, err
-	}
-	a := r.s3(ctx, call{method: http.MethodGet, bucket: r.Scope.Bucket.String(), query: "list-type=2&prefix=" + url.QueryEscape(r.Scope.Prefix.String()+mark)})
-	var list struct{ Contents []struct{ Key string } }
-	if err := xml.Unmarshal([]byte(a.body), &list); !a.done() || err != nil {
-		return nil, fmt.Errorf("list what is left: %s", a)
-	}
-	var keys []string
-	for _, c := range list.Contents {
-		keys = append(keys, c.Key)
-	}
-	return keys, nil
-}
+// ErrRefused says that the server did not do it.
+var ErrRefused = errors.New("refused")
 
-// Put writes an object with a session that may: for seeding.
+// Put writes an object with a session that may: for seeding. The error is
+// ErrRefused where nothing was written; with another, something may have been.
 func Put(ctx context.Context, t Target, v Victim) error {
 	a := t.run().s3(ctx, call{method: http.MethodPut, bucket: v.Bucket, path: escapeKey(v.Key), body: v.Text})
+	if a.status/100 == 4 {
+		return fmt.Errorf("put %s/%s: %w: %s", v.Bucket, v.Key, ErrRefused, a)
+	}
 	if !a.done() {
 		return fmt.Errorf("put %s/%s: %s", v.Bucket, v.Key, a)
+	}
+	return nil
+}
+
+// Remove removes an object with a session that may, also after ctx has ended. An
+// object that is not there is removed.
+func Remove(ctx context.Context, t Target, bucket, key string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	a := t.run().s3(ctx, call{method: http.MethodDelete, bucket: bucket, path: escapeKey(key)})
+	if !a.done() && a.status != http.StatusNotFound {
+		return fmt.Errorf("remove %s/%s: %s", bucket, key, a)
 	}
 	return nil
 }
@@ -71,17 +71,15 @@ func Get(ctx context.Context, t Target, bucket, key string) (string, error) {
 }
 
 // Assume calls AssumeRoleWithWebIdentity as anybody can, without a session
-// policy. Where STS refuses, the session is empty, and the text says how. An
-// error means that STS did not answer.
-func Assume(ctx context.Context, t Target, role string, token broker.Secret) (Session, string, error) {
+// policy. Where STS denies it, the session is empty, and the text says how. Every
+// other answer is an error: it says nothing of what STS would do at another time.
+func Assume(ctx context.Context, t Target, role, name string, token broker.Secret) (Session, string, error) {
 	a := t.run().sts(ctx, url.Values{
-		"Action": {"AssumeRoleWithWebIdentity"}, "RoleArn": {role}, "RoleSessionName": {"credential-broker-doctor"}, "DurationSeconds": {"900"},
+		"Action": {"AssumeRoleWithWebIdentity"}, "RoleArn": {role}, "RoleSessionName": {name}, "DurationSeconds": {"900"},
 		"WebIdentityToken": {reveal(token)},
 	}, unsigned)
-	if a.err != nil || a.status/100 == 5 {
-		return Session{}, "", fmt.Errorf("AssumeRoleWithWebIdentity: %s", a)
-	}
-	if !a.done() {
+	noKeys := strings.Contains(a.body, "verification key") // it could not look, and will again
+	if a.status/100 == 4 && (a.code == "AccessDenied" || a.code == "InvalidIdentityToken" && !noKeys) {
 		return Session{}, a.String(), nil
 	}
 	var c struct {
@@ -89,23 +87,24 @@ func Assume(ctx context.Context, t Target, role string, token broker.Secret) (Se
 		Secret string `xml:"AssumeRoleWithWebIdentityResult>Credentials>SecretAccessKey"`
 		Token  string `xml:"AssumeRoleWithWebIdentityResult>Credentials>SessionToken"`
 	}
-	if err := xml.Unmarshal([]byte(a.body), &c); err != nil || c.ID == "" {
-		return Session{}, "", fmt.Errorf("AssumeRoleWithWebIdentity: an answer without credentials: %s", a)
+	if err := xml.Unmarshal([]byte(a.body), &c); !a.done() || err != nil || c.ID == "" {
+		return Session{}, "", fmt.Errorf("AssumeRoleWithWebIdentity: neither credentials nor a denial: %s", a)
 	}
 	return Session{AccessKeyID: c.ID, SecretAccessKey: broker.NewSecret(c.Secret), SessionToken: broker.NewSecret(c.Token)}, a.String(), nil
 }
 
-// must records what has to work when the scope has the right, and to be refused
+// must records what has to work when the scope has the right, and to be denied
 // when it has not.
 func (r *run) must(right policy.Access, name string, a answer) {
-	c := Check{Name: name, Place: "inside", Detail: a.String()}
+	given := r.Scope.Access.Has(right)
+	c := Check{Kind: KindInside, Name: name, Place: "inside", Detail: a.String()}
 	switch {
-	case r.Scope.Access.Has(right) && a.done(), !r.Scope.Access.Has(right) && a.refused():
+	case given && a.done(), !given && a.denied():
 		c.Verdict = Held
-	case a.status/100 == 4 || a.done():
+	case given && a.status/100 == 4, !given && (a.done() || a.status == http.StatusNotFound):
 		c.Verdict = Failed
 	}
-	if !r.Scope.Access.Has(right) {
+	if !given {
 		c.Name += ", which is not given"
 	}
 	r.checks = append(r.checks, c)
@@ -125,9 +124,10 @@ func (r *run) inside(ctx context.Context) {
 	if scratch && (!access.Has(policy.Write) || access.Has(policy.Delete)) {
 		a := object(call{method: http.MethodPut, body: "x"})
 		r.must(policy.Write, "PutObject", a)
+		r.note(bucket, key, a)
 		written = a.done()
 	}
-	r.upload(ctx, key, written)
+	r.multipart(ctx, r.own(), written)
 	r.read(ctx, object, written)
 	list := func(name, query string) {
 		r.must(policy.List, name, r.s3(ctx, call{method: http.MethodGet, bucket: bucket, query: query + "&prefix=" + url.QueryEscape(r.Scope.Key())}))
@@ -139,11 +139,13 @@ func (r *run) inside(ctx context.Context) {
 	}
 }
 
-// read reads what was written, or what is there, or shows that it may not.
+// read reads what was written, or what is there, or shows that it may not. Where
+// nothing is known to be there, a denial says nothing: S3 also denies what is not
+// there to whoever may not list it.
 func (r *run) read(ctx context.Context, object func(call) answer, written bool) {
-	get := call{method: http.MethodGet}
-	if written || !r.Scope.Access.Has(policy.Read) {
-		r.must(policy.Read, "GetObject", object(get))
+	given := r.Scope.Access.Has(policy.Read)
+	if written {
+		r.must(policy.Read, "GetObject", object(call{method: http.MethodGet}))
 		r.must(policy.Read, "HeadObject", object(call{method: http.MethodHead}))
 		return
 	}
@@ -152,18 +154,20 @@ func (r *run) read(ctx context.Context, object func(call) answer, written bool) 
 		key = r.firstKey(ctx)
 	}
 	if key == "" {
-		a := object(get)
-		switch a.status {
-		case http.StatusNotFound: // it was looked for
+		a := object(call{method: http.MethodGet})
+		if given && a.status == http.StatusNotFound { // it was looked for
 			a.status = http.StatusOK
-		case http.StatusForbidden: // so S3 says of what is not there to whoever may not list
+		}
+		if a.denied() {
 			a = answer{err: errors.New("no object is known that could be read")}
 		}
-		r.must(policy.Read, "GetObject", a)
+		if given || a.err == nil {
+			r.must(policy.Read, "GetObject", a)
+		}
 		return
 	}
 	a := r.s3(ctx, call{method: http.MethodGet, bucket: r.Scope.Bucket.String(), path: escapeKey(key), header: []string{"Range", "bytes=0-0"}})
-	if a.status == http.StatusRequestedRangeNotSatisfiable { // an empty object
+	if given && a.status == http.StatusRequestedRangeNotSatisfiable { // an empty object
 		a.status = http.StatusOK
 	}
 	r.must(policy.Read, "GetObject", a)
@@ -179,43 +183,41 @@ func (r *run) firstKey(ctx context.Context) string {
 	return list.Contents[0].Key
 }
 
-// upload begins an upload, adds a part, and completes it where what comes of it
-// can be removed; otherwise it aborts it.
-func (r *run) upload(ctx context.Context, key string, complete bool) {
+// multipart begins an upload, adds a part, and completes it where what comes of
+// it can be removed; otherwise it aborts it.
+func (r *run) multipart(ctx context.Context, key string, complete bool) {
+	bucket, path := r.Scope.Bucket.String(), escapeKey(key)
 	at := func(method, query, body string) answer {
-		return r.s3(ctx, call{method: method, bucket: r.Scope.Bucket.String(), path: key, query: query, body: body})
+		return r.s3(ctx, call{method: method, bucket: bucket, path: path, query: query, body: body})
 	}
-	a := at(http.MethodPost, "uploads=", "")
-	r.must(policy.Write, "CreateMultipartUpload", a)
-	id := url.QueryEscape(uploadID(a))
-	if id == "" {
+	up := r.begin(ctx, bucket, key)
+	r.must(policy.Write, "CreateMultipartUpload", up.answer)
+	if up.upload == "" {
 		return
 	}
-	req := r.part(ctx, key, id)
-	r.must(policy.Write, "UploadPart", req.answer)
-	r.must(policy.Write, "ListParts", at(http.MethodGet, "uploadId="+id, ""))
-	if complete && req.done() {
-		r.must(policy.Write, "CompleteMultipartUpload", at(http.MethodPost, "uploadId="+id,
-			`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Part><PartNumber>1</PartNumber><ETag>`+req.etag+`</ETag></Part></CompleteMultipartUpload>`))
-		a = at(http.MethodPost, "uploads=", "")
-		if id = url.QueryEscape(uploadID(a)); id == "" {
+	id := url.QueryEscape(up.upload)
+	part := at(http.MethodPut, "partNumber=1&uploadId="+id, strings.Repeat("x", 16))
+	r.must(policy.Write, "UploadPart", part)
+	parts := at(http.MethodGet, "uploadId="+id, "")
+	r.must(policy.Write, "ListParts", parts)
+	if complete && part.done() {
+		a := at(http.MethodPost, "uploadId="+id,
+			`<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Part><PartNumber>1</PartNumber><ETag>`+etag(parts)+`</ETag></Part></CompleteMultipartUpload>`)
+		r.must(policy.Write, "CompleteMultipartUpload", a)
+		r.note(bucket, path, a)
+		if id = url.QueryEscape(r.begin(ctx, bucket, key).upload); id == "" {
 			return
 		}
 	}
 	r.must(policy.Write, "AbortMultipartUpload", at(http.MethodDelete, "uploadId="+id, ""))
 }
 
-// part adds one part. Its ETag is that of its content: S3's own, or, where the
-// bucket is encrypted with a key, one that only ListParts tells.
-func (r *run) part(ctx context.Context, key, id string) (p struct {
-	answer
-	etag string
-}) {
-	p.answer = r.s3(ctx, call{method: http.MethodPut, bucket: r.Scope.Bucket.String(), path: key, query: "partNumber=1&uploadId=" + id, body: strings.Repeat("x", 16)})
-	parts := r.s3(ctx, call{method: http.MethodGet, bucket: r.Scope.Bucket.String(), path: key, query: "uploadId=" + id})
+// etag reads the ETag of the one part: S3's own, or, where the bucket is encrypted
+// with a key, one that only ListParts tells.
+func etag(parts answer) string {
 	var list struct{ Part []struct{ ETag string } }
-	if xml.Unmarshal([]byte(parts.body), &list) == nil && len(list.Part) == 1 {
-		p.etag = list.Part[0].ETag
+	if xml.Unmarshal([]byte(parts.body), &list) != nil || len(list.Part) != 1 {
+		return ""
 	}
-	return p
+	return list.Part[0].ETag
 }
