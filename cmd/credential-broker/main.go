@@ -42,7 +42,7 @@ type commands struct {
 	Config      string         `help:"The configuration file." env:"BROKER_CONFIG" default:"/etc/credential-broker/config.yaml" type:"path"`
 	Serve       serveCmd       `cmd:"" help:"Run the broker."`
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
-	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker; exit 1 unless everything is proved."`
+	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
 	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running broker whether it is ready; exit 1 if it is not."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
@@ -53,14 +53,17 @@ type (
 	checkCmd  struct{}
 	iamCmd    struct{}
 	doctorCmd struct {
-		TokenFile      string `help:"A caller's access token." required:"" placeholder:"FILE"`
-		OtherTokenFile string `help:"A token of the same issuer for another audience, such as the ID token of the same log-in: mode forwarded needs one to be proved." placeholder:"FILE"`
-		Grant          string `help:"The grant to take, by name; otherwise the first that matches."`
-		Tenant         string `help:"The tenant, for a grant that lets the request name it."`
-		SourceIP       string `name:"source-ip" help:"The address from which S3 sees this machine, for a grant that binds it."`
-		Object         string `help:"The key of an object inside, for a grant that reads and neither lists nor writes." placeholder:"KEY"`
-		S3Endpoint     string `name:"s3-endpoint" help:"An S3 that is not AWS's, addressed path-style." placeholder:"URL"`
-		JSON           bool   `name:"json" help:"Print one JSON document."`
+		TokenFile      string        `help:"A caller's access token." required:"" placeholder:"FILE"`
+		OtherTokenFile string        `help:"A token of the same log-in for another audience, with the same tags: mode forwarded needs one to be proved." placeholder:"FILE"`
+		Grant          string        `help:"The one grant to examine; the exit code speaks of no other. Without it, one of each role is examined."`
+		Tenant         string        `help:"The tenant, for a grant that lets the request name it."`
+		OtherTenant    string        `help:"Another tenant that exists: needed where each tenant has a bucket."`
+		OtherObject    string        `help:"An object of another tenant that is there: needed where the doctor can put none, as in mode forwarded." placeholder:"s3://BUCKET/KEY"`
+		SourceIP       string        `name:"source-ip" help:"The address from which S3 sees this machine, for a grant that binds it."`
+		Object         string        `help:"The key of an object inside, for a grant that reads and neither lists nor writes." placeholder:"KEY"`
+		S3Endpoint     string        `name:"s3-endpoint" help:"An S3 that is not AWS's, addressed path-style." placeholder:"URL"`
+		Timeout        time.Duration `help:"Of the whole examination: some 1,500 requests for a role, one after the other." default:"15m"`
+		JSON           bool          `name:"json" help:"Print one JSON document."`
 	}
 	healthcheckCmd struct {
 		URL string `help:"Ask here instead of where the configuration says."`
@@ -194,7 +197,12 @@ func (c doctorCmd) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	o := doctor.Options{Grant: c.Grant, Tenant: c.Tenant, SourceIP: c.SourceIP, Object: c.Object, S3Endpoint: c.S3Endpoint}
+	o := doctor.Options{
+		Grant: c.Grant, Tenant: c.Tenant, OtherTenant: c.OtherTenant, SourceIP: c.SourceIP, Object: c.Object, S3Endpoint: c.S3Endpoint, Timeout: c.Timeout,
+	}
+	if o.OtherObject, err = doctor.ParseObjectName(c.OtherObject); err != nil {
+		return usageError{err}
+	}
 	if o.Token, err = readToken(c.TokenFile); err != nil {
 		return usageError{err}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"credential-broker/broker"
@@ -44,19 +45,42 @@ type Report struct {
 // Options say with what to examine, and where.
 type Options struct {
 	Token broker.Secret // a caller's, as it would be shown to the broker
-	// OtherToken is a token of the same issuer for another audience, such as the ID
-	// token of the same log-in. Mode forwarded is not proved without it.
-	OtherToken    broker.Secret
-	Grant, Tenant string // as a request names them
-	SourceIP      string // the address that S3 sees; for grants that bind it
-	Object        string // key of an object inside, for a grant that only reads
-	S3Endpoint    string // of a server that is not AWS; path-style
-	HTTP          *http.Client
-	Found         func(Finding) // told of each finding as it is made; may be nil
+	// OtherToken is a token of the same issuer and log-in for another audience, with
+	// the same tags. Mode forwarded is not proved without it.
+	OtherToken broker.Secret
+	// Grant names the one grant to examine. Without it, a grant of every role is
+	// examined, and a role of which the token matches none is not proved.
+	Grant       string
+	Tenant      string        // as a request names it
+	OtherTenant string        // one that exists: needed where each tenant has a bucket
+	OtherObject ObjectName    // of another tenant, and there: needed where none can be put there
+	SourceIP    string        // the address that S3 sees; for grants that bind it
+	Object      string        // key of an object inside, for a grant that only reads
+	S3Endpoint  string        // of a server that is not AWS; path-style
+	Timeout     time.Duration // of the whole examination; 0: 15 minutes
+	HTTP        *http.Client
+	Found       func(Finding) // told of each finding as it is made; may be nil
 }
 
-// timeout bounds the examination: about a thousand small requests.
-const timeout = 5 * time.Minute
+// ObjectName names an object. The zero value names none.
+type ObjectName struct{ Bucket, Key string }
+
+// ParseObjectName reads s3://bucket/key; the empty text gives the zero value.
+func ParseObjectName(s string) (ObjectName, error) {
+	if s == "" {
+		return ObjectName{}, nil
+	}
+	rest, ok := strings.CutPrefix(s, "s3://")
+	bucket, key, _ := strings.Cut(rest, "/")
+	if !ok || bucket == "" || key == "" {
+		return ObjectName{}, fmt.Errorf("object %q: must be s3://bucket/key", s)
+	}
+	return ObjectName{bucket, key}, nil
+}
+
+// defaultTimeout bounds the examination: about 1,500 small requests for a role,
+// one after the other, at some 200 ms each across an ocean.
+const defaultTimeout = 15 * time.Minute
 
 // doctor is one examination.
 type doctor struct {
@@ -64,16 +88,25 @@ type doctor struct {
 	cfg      config.Config
 	findings []Finding
 	attempts int
+	caller   tokenClaims
+	identity broker.Identity
+	at       string // begins the names of findings on a further role
 
-	order  broker.Order // what the exchange came to
-	caller tokenClaims
-	walls  escape.Target // the session of the exchange, and where it is tried
+	// Of the role that is examined:
+	order broker.Order  // what the exchange came to
+	walls escape.Target // the session of the exchange, and where it is tried
+	seeds []seed        // what was put for others, to be removed
+	left  []string      // what could not be removed
 }
 
 // Examine runs the examination. It stops early where nothing further can be
-// proved; what was left out is then the last finding.
+// proved; what was left out is then the last finding. What it wrote it removes,
+// also when ctx ends or the time is over.
 func Examine(ctx context.Context, cfg config.Config, o Options) Report {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	if o.Timeout <= 0 {
+		o.Timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	if o.HTTP == nil {
 		o.HTTP = &http.Client{
@@ -84,7 +117,11 @@ func Examine(ctx context.Context, cfg config.Config, o Options) Report {
 	d := &doctor{Options: o, cfg: cfg, caller: readClaims(o.Token)}
 	d.proved("configuration", "%d grant(s), revision %s, mode %s", len(cfg.Grants), cfg.Revision, cfg.WebIdentity.Mode)
 	if err := d.examine(ctx); err != nil {
-		d.unproved("the rest", "what failed above has to be mended first; then run the doctor again", "%v", err)
+		remedy := "what failed above has to be mended first; then run the doctor again"
+		if ctx.Err() != nil {
+			remedy = "run the doctor again, with a longer --timeout if that was too short"
+		}
+		d.unproved("the rest", remedy, "%v", err)
 	}
 	report := Report{OK: true, Attempts: d.attempts, Findings: d.findings}
 	for _, f := range d.findings {
@@ -96,26 +133,76 @@ func Examine(ctx context.Context, cfg config.Config, o Options) Report {
 // errStop ends an examination whose next steps have nothing to stand on.
 var errStop = errors.New("not examined")
 
+// examine takes the grant that was named; or the one that a request without a
+// name gets, and then one of each further role.
 func (d *doctor) examine(ctx context.Context) error {
-	if err := d.exchange(ctx); err != nil {
+	verifier, err := d.verify(ctx)
+	if err != nil {
+		return err
+	}
+	order, err := d.decide(ctx, verifier, d.Grant)
+	if err != nil {
+		d.failed("decision", d.decisionRemedy(err), "%v", err)
+		return errStop
+	}
+	if err := d.role(ctx, order); err != nil || d.Grant != "" {
+		return err
+	}
+	seen := map[string]bool{order.Scope.RoleARN.String(): true}
+	for _, g := range d.cfg.Grants {
+		role := g.RoleARN.String()
+		if seen[role] {
+			continue
+		}
+		seen[role] = true
+		d.at = "grant " + g.Name + ": "
+		order, err := d.decide(ctx, verifier, g.Name)
+		if err != nil {
+			d.unproved("role "+role, "run the doctor with --grant "+g.Name+" and a token that it is for", "%v", err)
+			continue
+		}
+		if err := d.role(ctx, order); err != nil {
+			return err
+		}
+	}
+	d.at = ""
+	d.otherIssuers()
+	return nil
+}
+
+// otherIssuers says what a token of one issuer cannot show of the others, which
+// STS trusts too in mode forwarded.
+func (d *doctor) otherIssuers() {
+	for _, i := range d.cfg.Issuers {
+		if d.cfg.WebIdentity.Mode == config.Forwarded && i.URL != d.caller.Issuer {
+			d.unproved("issuer "+i.URL, "run the doctor with --grant and a token of this issuer, too", "the token is of another")
+		}
+	}
+}
+
+// role examines what one order comes to.
+func (d *doctor) role(ctx context.Context, order broker.Order) error {
+	d.order, d.walls, d.seeds, d.left = order, escape.Target{}, nil, nil
+	if err := d.decided(); err != nil {
 		return err
 	}
 	if err := d.openSession(ctx); err != nil {
 		return err
 	}
+	defer d.leftovers(ctx)
 	if err := d.inside(ctx); err != nil {
 		return err
 	}
-	outside := d.outside(ctx)
+	d.victims(ctx)
 	narrowed := d.sessionPolicy(ctx)
-	d.explainOutside(ctx, outside, narrowed)
+	d.outside(ctx, narrowed)
 	d.bypass(ctx)
 	d.audience(ctx)
-	d.leftovers(ctx)
-	return nil
+	return ctx.Err()
 }
 
 func (d *doctor) report(f Finding) {
+	f.Name = d.at + f.Name
 	d.findings = append(d.findings, f)
 	if d.Found != nil {
 		d.Found(f)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -17,64 +18,39 @@ import (
 	"credential-broker/policy"
 )
 
-// exchange goes through the exchange up to the call to STS: keys, token,
-// decision, policy.
-func (d *doctor) exchange(ctx context.Context) error {
+// verify gets the issuers' keys and verifies the token.
+func (d *doctor) verify(ctx context.Context) (broker.Verifier, error) {
 	verifier, err := d.keys(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	identity, err := verifier.Verify(ctx, d.Token)
-	if err != nil {
+	if d.identity, err = verifier.Verify(ctx, d.Token); err != nil {
 		d.failed("token", d.tokenRemedy(err), "%v", err)
-		return errStop
+		return nil, errStop
 	}
-	d.proved("token", "issuer %s, client %q, good until %s", identity.Issuer, identity.Client, identity.Expiry.UTC().Format(time.RFC3339))
-	order, err := d.decide(ctx, verifier)
-	if err != nil {
-		d.failed("decision", d.decisionRemedy(err), "%v", err)
-		return errStop
-	}
-	d.order = order
-	s := order.Scope
+	d.proved("token", "issuer %s, client %q, good until %s", d.identity.Issuer, d.identity.Client, d.identity.Expiry.UTC().Format(time.RFC3339))
+	return verifier, nil
+}
+
+// decided reports on the decision, and on the document that comes of it.
+func (d *doctor) decided() error {
+	s := d.order.Scope
 	d.proved("decision", "grant %s, tenant %s: %s on %s/%s", s.Grant, s.Tenant, s.S3.Access, s.S3.Bucket, s.S3.Key())
-	if err := policy.Confined(order.Document.String(), s.S3); err != nil {
+	if err := policy.Confined(d.order.Document.String(), s.S3); err != nil {
 		d.failed("session policy is confined", "this is a bug: please report it", "%v", err)
 		return errStop
 	}
-	d.proved("session policy is confined", "%d of %d bytes", len(order.Document.String()), policy.MaxDocumentBytes)
+	d.proved("session policy is confined", "%d of %d bytes", len(d.order.Document.String()), policy.MaxDocumentBytes)
 	return nil
 }
 
 // keys gets every issuer's keys, once.
 func (d *doctor) keys(ctx context.Context) (broker.Verifier, error) {
-	var mu sync.Mutex
-	seen := map[string]error{} // :: issuer → what came of the first attempt
-	all := make(chan struct{})
-	verifier, err := serve.NewVerifier(d.cfg, nil, func(issuer string, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if _, again := seen[issuer]; again {
-			return
-		}
-		if seen[issuer] = err; len(seen) == len(d.cfg.Issuers) {
-			close(all)
-		}
-	})
+	verifier, seen, err := startVerifier(ctx, d.cfg)
 	if err != nil {
 		d.failed("issuers' keys", "mend the issuers in the configuration", "%v", err)
 		return nil, errStop
 	}
-	if err := verifier.Start(ctx); err != nil {
-		return nil, err
-	}
-	select {
-	case <-all:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	mu.Lock()
-	defer mu.Unlock()
 	for _, i := range d.cfg.Issuers {
 		if err := seen[i.URL]; err != nil {
 			d.failed("keys of "+i.URL, d.keysRemedy(i), "%v", err)
@@ -86,6 +62,39 @@ func (d *doctor) keys(ctx context.Context) (broker.Verifier, error) {
 		return nil, errStop
 	}
 	return verifier, nil
+}
+
+// startVerifier starts a verifier, which runs until ctx ends, and returns when
+// the first attempt for the keys of each issuer has come to something: what, by
+// issuer.
+func startVerifier(ctx context.Context, cfg config.Config) (broker.Verifier, map[string]error, error) {
+	var mu sync.Mutex
+	seen := map[string]error{}
+	all := make(chan struct{})
+	verifier, err := serve.NewVerifier(cfg, nil, func(issuer string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, again := seen[issuer]; again {
+			return
+		}
+		if seen[issuer] = err; len(seen) == len(cfg.Issuers) {
+			close(all)
+		}
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := verifier.Start(ctx); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-all:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return verifier, maps.Clone(seen), nil
 }
 
 // errOrdered is what the exchange ends with once its order is known.
@@ -101,7 +110,7 @@ func (r *recorder) Issue(_ context.Context, order broker.Order) (broker.Credenti
 
 // decide runs the broker's own exchange up to its order. There is no audit
 // record: nobody is given anything.
-func (d *doctor) decide(ctx context.Context, verifier broker.Verifier) (broker.Order, error) {
+func (d *doctor) decide(ctx context.Context, verifier broker.Verifier, grant string) (broker.Order, error) {
 	var r recorder
 	b, err := broker.New(broker.Config{
 		Revision: d.cfg.Revision, Grants: d.cfg.Grants, Verifier: verifier, Issuer: &r,
@@ -111,7 +120,7 @@ func (d *doctor) decide(ctx context.Context, verifier broker.Verifier) (broker.O
 		return broker.Order{}, err
 	}
 	_, err = b.Exchange(ctx, broker.Request{
-		Token: d.Token, Grant: d.Grant, Tenant: d.Tenant, Address: d.SourceIP,
+		Token: d.Token, Grant: grant, Tenant: d.Tenant, Address: d.SourceIP,
 	})
 	if !errors.Is(err, errOrdered) {
 		return broker.Order{}, err
@@ -129,7 +138,7 @@ func (d *doctor) openSession(ctx context.Context) error {
 	}
 	d.walls = escape.Target{
 		S3: d.S3Endpoint, STS: d.cfg.STS.Endpoint, Region: d.order.Scope.Region, STSRegion: d.cfg.STS.Region,
-		Session: session, Scope: d.order.Scope.S3, Object: d.Object, HTTP: d.HTTP,
+		Session: session, Scope: d.order.Scope.S3, Role: d.order.Scope.RoleARN.String(), Object: d.Object, HTTP: d.HTTP,
 	}
 	d.proved("STS", "credentials for %s", d.order.Scope.RoleARN)
 	arn, err := escape.Caller(ctx, d.walls)

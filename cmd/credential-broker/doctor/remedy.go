@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -25,6 +26,17 @@ type tokenClaims struct {
 	Audience audience `json:"aud"`
 	Client   string   `json:"azp"`
 	ClientID string   `json:"client_id"`
+	Tags     struct {
+		Principal map[string][]string `json:"principal_tags"`
+	} `json:"https://aws.amazon.com/tags"`
+}
+
+// client is what STS takes for the audience.
+func (c tokenClaims) client() string {
+	if c.Client != "" {
+		return c.Client
+	}
+	return strings.Join(c.Audience, " ")
 }
 
 // audience is one text, or a list.
@@ -89,7 +101,7 @@ func (d *doctor) tokenRemedy(err error) string {
 		return d.slashRemedy(configured)
 	}
 	known, ok := d.issuer()
-	switch client := d.caller.Client + d.caller.ClientID; {
+	switch client := cmp.Or(d.caller.Client, d.caller.ClientID); {
 	case d.caller.Issuer == "":
 		return "give --token-file a file with one JWT access token in it: an opaque token means that the app did not ask Auth0 for an audience"
 	case !ok:
@@ -124,30 +136,34 @@ func (d *doctor) decisionRemedy(err error) string {
 func (d *doctor) stsRemedy(err error) string {
 	role, provider, audience := d.order.Scope.RoleARN.String(), d.provider(), d.cfg.WebIdentity.Audience
 	if d.cfg.WebIdentity.Mode == config.Forwarded {
-		audience = "the token's azp, " + d.caller.Client + d.caller.ClientID
+		audience = "what STS takes for the token's audience, " + d.caller.client()
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return "let this machine reach STS of " + d.cfg.STS.Region + " over https"
 	}
-	words := api.ErrorMessage()
-	switch code := api.ErrorCode(); {
-	case code == "AccessDenied" && strings.Contains(words, "sts:TagSession"):
-		return "in the trust policy of " + role + ", allow sts:TagSession to " + provider + ": the token carries tags"
-	case code == "AccessDenied":
-		return "in the trust policy of " + role + ", allow sts:AssumeRoleWithWebIdentity, sts:TagSession and sts:SetSourceIdentity to " + provider +
-			", all three, under conditions that this token meets: `credential-broker iam` prints the policy"
-	case code == "InvalidIdentityToken" && strings.Contains(words, "verification key"):
-		return "let AWS reach " + provider + "/.well-known/openid-configuration and the keys over https from the internet, and answer within 5 s"
-	case code == "InvalidIdentityToken" && strings.Contains(words, "provider"):
-		return "make the IAM OIDC provider " + provider + " in the role's account, with the client ID " + audience
-	case code == "InvalidIdentityToken":
-		return "add " + audience + " to the client IDs of the IAM OIDC provider " + provider
-	case code == "ValidationError":
-		return "let MaxSessionDuration of " + role + " be at least the grant's duration"
-	default:
-		return "compare the role and the provider with what `credential-broker iam` prints"
+	// The first row whose code and words fit. No words: any.
+	for _, row := range []struct{ code, words, remedy string }{
+		{"AccessDenied", "sts:TagSession", "in the trust policy of " + role + ", allow sts:TagSession to " + provider + ": the token carries tags"},
+		{"AccessDenied", "", "in the trust policy of " + role + ", allow sts:AssumeRoleWithWebIdentity, sts:TagSession and sts:SetSourceIdentity to " + provider +
+			", all three, under conditions that this token meets: `credential-broker iam` prints the policy"},
+		{"InvalidIdentityToken", "verification key", "let AWS reach " + provider + "/.well-known/openid-configuration and the keys over https from the internet, and answer within 5 s"},
+		{"InvalidIdentityToken", "thumbprint", "let " + provider + " have a certificate of a public authority, or put the thumbprint of its authority into the IAM OIDC provider"},
+		{"InvalidIdentityToken", "OpenIDConnect provider", "make the IAM OIDC provider " + provider + " in the role's account, with the client ID " + audience},
+		{"InvalidIdentityToken", "audience", "add " + audience + " to the client IDs of the IAM OIDC provider " + provider},
+		{"InvalidIdentityToken", "", "compare the IAM OIDC provider " + provider + " with what `credential-broker iam` prints, and its issuer's published keys with the one that signed"},
+		{"ExpiredTokenException", "", "set this machine's clock, or take a fresh token"},
+		{"IDPCommunicationError", "", "let AWS reach " + provider + " over https from the internet; it may have been for a moment only"},
+		{"RegionDisabledException", "", "activate STS in " + d.cfg.STS.Region + " in the role's account, or set sts.region to one that is active"},
+		{"PackedPolicyTooLarge", "", "choose a shorter prefix: the session policy and the tags are too large together"},
+		{"ValidationError", "DurationSeconds", "let MaxSessionDuration of " + role + " be at least the grant's duration"},
+		{"ValidationError", "MaxSessionDuration", "let MaxSessionDuration of " + role + " be at least the grant's duration"},
+	} {
+		if api.ErrorCode() == row.code && strings.Contains(api.ErrorMessage(), row.words) {
+			return row.remedy
+		}
 	}
+	return "compare the role and the provider with what `credential-broker iam` prints"
 }
 
 // provider is what IAM calls the issuer that STS is shown.
@@ -176,6 +192,13 @@ func (d *doctor) insideRemedy(c escape.Check) string {
 	if notGiven {
 		return "find what allows " + action + " beside the session policy: a bucket policy, or a server that ignores the Policy of AssumeRoleWithWebIdentity"
 	}
+	if !d.order.Scope.S3.SourceIP.IsValid() {
+		return d.permissionRemedy(role, action)
+	}
+	return "let --source-ip be the address from which S3 sees this machine, and reach S3 through no VPC endpoint: the grant binds the address. Otherwise, " + d.permissionRemedy(role, action)
+}
+
+func (d *doctor) permissionRemedy(role, action string) string {
 	key := ""
 	if !d.order.Scope.S3.KMSKey.IsZero() {
 		key = ", and the key's policy the use of " + d.order.Scope.S3.KMSKey.String()
@@ -185,17 +208,14 @@ func (d *doctor) insideRemedy(c escape.Check) string {
 }
 
 // outsideRemedy goes by what was open, and by which other session it was closed to.
-func (d *doctor) outsideRemedy(group string, open []string, named, policyHeld bool) string {
+func (d *doctor) outsideRemedy(group string, named, policyHeld bool) string {
 	session := d.order.Scope.RoleARN.SessionARN(d.order.SessionName)
-	mixed := !slices.ContainsFunc(open, func(name string) bool {
-		return !strings.Contains(name, "Prefix") && !strings.Contains(name, "prefix twice")
-	})
 	switch {
-	case group == "outside: listings" && mixed:
+	case group == groupMixed && policyHeld:
 		return "the server takes a listing's prefix from elsewhere than the permission's: give each tenant a bucket, or take list out of the grant, or use a server that does not"
-	case group == "outside: credentials that are not whole":
+	case group == groupCredentials:
 		return "the server does not check signatures or session tokens: nothing that a policy says holds on it"
-	case group == "outside: other credentials of these":
+	case group == groupSTS:
 		return "in the own policy of " + d.order.Scope.RoleARN.String() + ", allow no action of STS; and let no role trust it"
 	case named:
 		return "in the policy of bucket " + d.order.Scope.S3.Bucket.String() + ", remove the statement whose Principal is " + session + ": what a resource's policy gives to a session is not limited by the session policy"
@@ -208,7 +228,7 @@ func (d *doctor) outsideRemedy(group string, open []string, named, policyHeld bo
 
 // assume asks STS without a policy.
 func (d *doctor) assume(ctx context.Context, token broker.Secret) (escape.Session, string, error) {
-	return escape.Assume(ctx, d.walls, d.order.Scope.RoleARN.String(), token)
+	return escape.Assume(ctx, d.walls, d.order.Scope.RoleARN.String(), d.order.SessionName, token)
 }
 
 // do gets a document.

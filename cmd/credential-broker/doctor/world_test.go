@@ -28,6 +28,7 @@ import (
 	"credential-broker/broker/escape"
 	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -59,8 +60,9 @@ type world struct {
 	auth0   *localauth0.Server
 	broker  string
 	s3, sts string
-	lenient bool         // nothing is enforced: nobody's objects stay as they were
-	http    *http.Client // trusts what publishes the keys; nil: as usual
+	other   doctor.ObjectName // somebody else's, where the root could put it
+	lenient bool              // nothing is enforced: nobody's objects stay as they were
+	http    *http.Client      // trusts what publishes the keys; nil: as usual
 }
 
 // backend is an account: what the configuration needs to know of it, and how to
@@ -86,7 +88,8 @@ func local(change func(*world, *brokertest.AWSConfig)) backend {
 			c.Providers = append(c.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
 		}
 		for _, r := range setup.Roles {
-			c.Roles = append(c.Roles, brokertest.Role{Name: "tenant-uploads", TrustPolicy: r.TrustPolicy, Policy: r.Policy})
+			_, name, _ := strings.Cut(r.ARN, ":role/")
+			c.Roles = append(c.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy})
 		}
 		if change != nil {
 			change(w, &c)
@@ -135,6 +138,11 @@ func third(policy string) backend {
 			w.t.Fatal(err)
 		}
 		w.t.Cleanup(func() { _ = server.Close() })
+		root := escape.Session{AccessKeyID: server.Root.AccessKeyID, SecretAccessKey: broker.NewSecret(server.Root.SecretAccessKey)}
+		w.other = doctor.ObjectName{Bucket: "acme-uploads", Key: "tenants/org_globex/theirs.txt"}
+		if err := escape.Put(w.t.Context(), escape.Target{S3: server.S3, Region: brokertest.Region, Session: root}, escape.Victim{Bucket: w.other.Bucket, Key: w.other.Key, Text: "theirs"}); err != nil {
+			w.t.Fatal(err)
+		}
 		return server.STS, server.S3
 	}}
 }
