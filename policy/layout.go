@@ -38,6 +38,9 @@ func ParseBucketTemplate(s string) (BucketTemplate, error) {
 // IsZero reports whether b is the zero value, which names no bucket.
 func (b BucketTemplate) IsZero() bool { return b == BucketTemplate{} }
 
+// Bare reports whether a bucket's name is the tenant's and nothing else.
+func (b BucketTemplate) Bare() bool { return b.perTenant && b.head == "" && b.tail == "" }
+
 // PerTenant reports whether each tenant has a bucket of its own.
 func (b BucketTemplate) PerTenant() bool { return b.perTenant }
 

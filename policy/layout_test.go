@@ -29,7 +29,7 @@ func TestABucketTemplateGivesEachTenantABucketUnderS3sRules(t *testing.T) {
 	} {
 		got := bucketTemplate(t, s)
 		bucket, err := got.Render(tenant(t, "acme"))
-		if err != nil || bucket.String() != want || got.String() != s || got.IsZero() || got.PerTenant() != strings.Contains(s, "{") {
+		if err != nil || bucket.String() != want || got.String() != s || got.IsZero() || got.PerTenant() != strings.Contains(s, "{") || got.Bare() != (s == "{tenant}") {
 			t.Errorf("%q: %q, %v", s, bucket, err)
 		}
 	}

@@ -7,6 +7,11 @@ import (
 	"strings"
 )
 
+// maxTrustBytes is how long a role's trust policy may be, unless a higher quota
+// was asked for.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+const maxTrustBytes = 2048
+
 // maxRoleBytes is what a role's inline policies may have together.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 const maxRoleBytes = 10240
@@ -31,10 +36,11 @@ type RoleGrant struct {
 // policy: it is the lock that stands when a call to STS has none.
 //
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
-func RoleDocument(partition Partition, grants []RoleGrant) (string, error) {
-	if !partition.Valid() || len(grants) == 0 {
-		return "", fmt.Errorf("%w role: partition %q, %d grants", ErrInvalid, partition, len(grants))
+func RoleDocument(partition Partition, account string, grants []RoleGrant) (string, error) {
+	if !partition.Valid() || account == "" || len(grants) == 0 {
+		return "", fmt.Errorf("%w role: partition %q, account %q, %d grants", ErrInvalid, partition, account, len(grants))
 	}
+	ours := map[string]values{"aws:ResourceAccount": {account}}
 	doc := document{Version: languageVersion}
 	for i, g := range merge(grants) {
 		if err := g.Layout.Validate(); err != nil {
@@ -45,12 +51,13 @@ func RoleDocument(partition Partition, grants []RoleGrant) (string, error) {
 		if actions := g.Access.objectActions(); len(actions) > 0 {
 			doc.Statement = append(doc.Statement, statement{
 				Sid: sid("Objects", i), Effect: "Allow", Action: actions, Resource: bucket + "/" + pattern,
+				Condition: &condition{StringEquals: ours},
 			})
 		}
 		if g.Access.Has(List) {
 			doc.Statement = append(doc.Statement, statement{
 				Sid: sid("List", i), Effect: "Allow", Action: []string{"s3:ListBucket"}, Resource: bucket,
-				Condition: &condition{StringLike: map[string]values{"s3:prefix": {pattern}}},
+				Condition: &condition{StringEquals: ours, StringLike: map[string]values{"s3:prefix": {pattern}}},
 			})
 		}
 		if actions := g.Access.kmsActions(); len(actions) > 0 && !g.KMSKey.IsZero() {
@@ -116,6 +123,7 @@ type Trust struct {
 // allowed in a statement of their own, with the condition on the audience only:
 // not every condition key is there when STS asks for them.
 //
+// Longer than the 2048 bytes that IAM takes by default is an error.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
 func TrustDocument(trusts []Trust) (string, error) {
 	type principal struct{ Federated string }
@@ -159,7 +167,13 @@ func TrustDocument(trusts []Trust) (string, error) {
 			},
 			trustStatement{
 				Sid: sid("Describe", i), Effect: "Allow", Principal: principal{t.Provider},
-				Action: []string{"sts:TagSession", "sts:SetSourceIdentity"}, Condition: map[string]map[string]values{"StringEquals": audience},
+				Action: []string{"sts:TagSession", "sts:SetSourceIdentity"},
+				Condition: map[string]map[string]values{
+					"StringEquals": audience,
+					// Other policies of the account may go by other tags. A source identity
+					// has none, and "all" holds for none.
+					"ForAllValues:StringEquals": {"aws:TagKeys": {TagTenant, TagUser}},
+				},
 			})
 	}
 	if len(doc.Statement) == 0 {
@@ -168,6 +182,9 @@ func TrustDocument(trusts []Trust) (string, error) {
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return "", fmt.Errorf("write trust policy: %w", err)
+	}
+	if len(text) > maxTrustBytes {
+		return "", fmt.Errorf("%w trust policy: %d bytes, at most %d: give each issuer a role of its own", ErrInvalid, len(text), maxTrustBytes)
 	}
 	return string(text), nil
 }

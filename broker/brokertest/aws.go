@@ -103,6 +103,7 @@ func (a *AWS) principal(accessKeyID string) (locals3.Principal, bool) {
 	return locals3.Principal{
 		Secret: s.SecretAccessKey, SessionToken: s.SessionToken, Expiration: s.Expiration,
 		Authorize: func(action, resource string, context map[string][]string) bool {
+			context["aws:ResourceAccount"] = []string{Account} // everything here is the account's
 			bucket, _, _ := strings.Cut(strings.TrimPrefix(resource, "arn:aws:s3:::"), "/")
 			var policies []iam.Document
 			if own, ok := a.policies[bucket]; ok {

@@ -76,7 +76,7 @@ func account(t *testing.T, trust policy.Trust) brokertest.AWSConfig {
 	t.Helper()
 	bucket, err1 := policy.ParseBucketTemplate(brokertest.Bucket)
 	prefix, err2 := policy.ParseTemplate("tenants/{tenant}/")
-	own, err3 := policy.RoleDocument(policy.AWS, []policy.RoleGrant{{
+	own, err3 := policy.RoleDocument(policy.AWS, brokertest.Account, []policy.RoleGrant{{
 		Layout: policy.Layout{Bucket: bucket, Prefix: prefix}, Access: policy.List | policy.Read | policy.Write | policy.Delete,
 	}})
 	trusted, err4 := policy.TrustDocument([]policy.Trust{trust})

@@ -77,7 +77,7 @@ func (s sampler) sample() sample {
 		drawn.scope.SourceIP = netip.MustParseAddr(pick(s, "192.0.2.7", "2001:db8::7"))
 	}
 	grant := policy.RoleGrant{Layout: layout, Access: drawn.whole.Access, KMSKey: drawn.whole.KMSKey}
-	drawn.role = must[string](s)(policy.RoleDocument(policy.AWS, []policy.RoleGrant{grant}))
+	drawn.role = must[string](s)(policy.RoleDocument(policy.AWS, account, []policy.RoleGrant{grant}))
 	drawn.doc = must[policy.Document](s)(policy.Generate(drawn.scope)).String()
 	return drawn
 }
@@ -207,7 +207,7 @@ func actions() []string {
 
 // tagged gives the session its principal tags.
 func tagged(req iam.Request, tenant string, user policy.User) iam.Request {
-	context := map[string][]string{"aws:PrincipalTag/" + policy.TagUser: {user.String()}}
+	context := map[string][]string{"aws:PrincipalTag/" + policy.TagUser: {user.String()}, "aws:ResourceAccount": {account}}
 	if tenant != "" {
 		context["aws:PrincipalTag/"+policy.TagTenant] = []string{tenant}
 	}

@@ -78,6 +78,12 @@ func roleOf(cfg config.Config, arn broker.RoleARN) (Role, []Provider, error) {
 		if g.Tenant.Request && cfg.WebIdentity.Mode == config.Forwarded {
 			return Role{}, nil, fmt.Errorf("grant %q lets the request name the tenant: in mode forwarded the token's tag names it, and AWS would refuse every other", g.Name)
 		}
+		if cfg.WebIdentity.Mode == config.Forwarded && len(role.Grants) > 0 {
+			return Role{}, nil, fmt.Errorf("grants %q and %q share the role: in mode forwarded a caller can ask STS himself, and has what both give: let each have a role of its own", role.Grants[0], g.Name)
+		}
+		if cfg.WebIdentity.Mode == config.Forwarded && g.BindSourceIP {
+			return Role{}, nil, fmt.Errorf("grant %q has bind_source_ip: in mode forwarded a caller can ask STS himself, and is bound to no address", g.Name)
+		}
 		role.Grants = append(role.Grants, g.Name)
 		role.MaxSessionDuration = max(role.MaxSessionDuration, int(g.Duration.Seconds()), minSessionDuration)
 		grants = append(grants, policy.RoleGrant{Layout: g.Layout(), Access: g.Access, KMSKey: g.KMSKey})
@@ -93,7 +99,7 @@ func roleOf(cfg config.Config, arn broker.RoleARN) (Role, []Provider, error) {
 	if err != nil {
 		return Role{}, nil, err
 	}
-	own, err := policy.RoleDocument(arn.Partition(), grants)
+	own, err := policy.RoleDocument(arn.Partition(), arn.Account(), grants)
 	if err != nil {
 		return Role{}, nil, err
 	}

@@ -30,7 +30,7 @@ grants:
 var forwarded = strings.NewReplacer(
 	"audiences: [https://uploads.acme.example]", "audiences: [https://uploads.acme.example], clients: [spa, cli]",
 	"{mode: minted, issuer: https://broker.acme.example, signing_keys: [/run/secrets/web-identity.pem]}", "{mode: forwarded}",
-	"tenant: {request: true}", "tenant: {claim: org_id}",
+	"tenant: {request: true}", "tenant: {claim: org_id}", `{name: reports, role_arn: "arn:aws:iam::123456789012:role/uploads"`, `{name: reports, role_arn: "arn:aws:iam::123456789012:role/reports"`,
 ).Replace(minted)
 
 func setup(t *testing.T, text string) (account.Setup, error) {
@@ -74,6 +74,8 @@ func TestSetupsAreTheGoldenOnes(t *testing.T) {
 func TestWhatAModeCannotBoundIsRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"a tenant from the request, forwarded": {strings.Replace(forwarded, "tenant: {claim: org_id}", "tenant: {request: true}", 1), "the token's tag names it"},
+		"two grants on one role, forwarded":    {strings.Replace(forwarded, "role/reports", "role/uploads", 1), `grants "uploads" and "reports" share the role`},
+		"a bound address, forwarded":           {strings.Replace(forwarded, "access: [list, read],", "access: [list, read], bind_source_ip: true,", 1), `grant "reports" has bind_source_ip`},
 		"an issuer without clients, forwarded": {strings.Replace(forwarded, ", clients: [spa, cli]", "", 1), "issuers[].clients of https://acme.eu.auth0.com/ is empty"},
 	} {
 		if got, err := setup(t, tc.text); err == nil || !strings.Contains(err.Error(), tc.want) || len(got.Roles) != 0 {
@@ -91,7 +93,7 @@ func TestARoleIsBoundedByTheSessionsTags(t *testing.T) {
 	}
 	uploads, own := parse(t, s.Roles[0].Policy), parse(t, s.Roles[1].Policy)
 	const key = "arn:aws:kms:ap-northeast-1:123456789012:key/x"
-	acme := map[string][]string{"aws:PrincipalTag/tenant": {"acme"}, "aws:PrincipalTag/user": {"u1"}}
+	acme := map[string][]string{"aws:PrincipalTag/tenant": {"acme"}, "aws:PrincipalTag/user": {"u1"}, "aws:ResourceAccount": {"123456789012"}}
 	with := func(more ...string) map[string][]string {
 		all := map[string][]string{}
 		for k, v := range acme {
@@ -111,22 +113,24 @@ func TestARoleIsBoundedByTheSessionsTags(t *testing.T) {
 		context          map[string][]string
 		want             bool
 	}{
-		"its own object":         {uploads, "s3:PutObject", "arn:aws:s3:::acme-uploads/tenants/acme/x", acme, true},
-		"its own listing":        {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", with("s3:prefix", "tenants/acme/"), true},
-		"another's object":       {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants/globex/x", acme, false},
-		"a sibling's object":     {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants/acme2/x", acme, false},
-		"another's listing":      {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", with("s3:prefix", "tenants/globex/"), false},
-		"a listing of all":       {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", acme, false},
-		"without a tag":          {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants//x", nil, false},
-		"its own bucket":         {own, "s3:PutObject", "arn:aws:s3:::acme-files/u/u1/x", acme, true},
-		"another's bucket":       {own, "s3:PutObject", "arn:aws:s3:::globex-files/u/u1/x", acme, false},
-		"another user":           {own, "s3:PutObject", "arn:aws:s3:::acme-files/u/u2/x", acme, false},
-		"a right of no grant":    {own, "s3:DeleteObject", "arn:aws:s3:::acme-files/u/u1/x", acme, false},
-		"a listing of no grant":  {own, "s3:ListBucket", "arn:aws:s3:::acme-files", with("s3:prefix", "u/u1/"), false},
-		"its key":                {own, "kms:Decrypt", key, kms("arn:aws:s3:::acme-files/u/u1/x"), true},
-		"its key for the bucket": {own, "kms:GenerateDataKey", key, kms("arn:aws:s3:::acme-files"), true},
-		"its key for another":    {own, "kms:Decrypt", key, kms("arn:aws:s3:::globex-files/u/u1/x"), false},
-		"its key by itself":      {own, "kms:Decrypt", key, acme, false},
+		"its own object":                 {uploads, "s3:PutObject", "arn:aws:s3:::acme-uploads/tenants/acme/x", acme, true},
+		"another account's":              {uploads, "s3:PutObject", "arn:aws:s3:::acme-uploads/tenants/acme/x", with("aws:ResourceAccount", "210987654321"), false},
+		"a listing of another account's": {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", with("s3:prefix", "tenants/acme/", "aws:ResourceAccount", "210987654321"), false},
+		"its own listing":                {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", with("s3:prefix", "tenants/acme/"), true},
+		"another's object":               {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants/globex/x", acme, false},
+		"a sibling's object":             {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants/acme2/x", acme, false},
+		"another's listing":              {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", with("s3:prefix", "tenants/globex/"), false},
+		"a listing of all":               {uploads, "s3:ListBucket", "arn:aws:s3:::acme-uploads", acme, false},
+		"without a tag":                  {uploads, "s3:GetObject", "arn:aws:s3:::acme-uploads/tenants//x", nil, false},
+		"its own bucket":                 {own, "s3:PutObject", "arn:aws:s3:::acme-files/u/u1/x", acme, true},
+		"another's bucket":               {own, "s3:PutObject", "arn:aws:s3:::globex-files/u/u1/x", acme, false},
+		"another user":                   {own, "s3:PutObject", "arn:aws:s3:::acme-files/u/u2/x", acme, false},
+		"a right of no grant":            {own, "s3:DeleteObject", "arn:aws:s3:::acme-files/u/u1/x", acme, false},
+		"a listing of no grant":          {own, "s3:ListBucket", "arn:aws:s3:::acme-files", with("s3:prefix", "u/u1/"), false},
+		"its key":                        {own, "kms:Decrypt", key, kms("arn:aws:s3:::acme-files/u/u1/x"), true},
+		"its key for the bucket":         {own, "kms:GenerateDataKey", key, kms("arn:aws:s3:::acme-files"), true},
+		"its key for another":            {own, "kms:Decrypt", key, kms("arn:aws:s3:::globex-files/u/u1/x"), false},
+		"its key by itself":              {own, "kms:Decrypt", key, acme, false},
 	} {
 		req := iam.Request{Action: tc.action, Resource: tc.resource, Context: tc.context}
 		if got := iam.Decide(req, tc.role).Allowed(); got != tc.want {
