@@ -124,6 +124,7 @@ func (g Grant) Validate() error {
 	demand(!g.RoleARN.IsZero(), "role_arn is missing")
 	demand(g.Tenant.Request != (g.Tenant.Claim != ""), "tenant needs either a claim or request: true")
 	demand(g.Region != "", "region is missing")
+	demand(!g.Bucket.Bare(), "bucket %s: put something of your own beside {tenant}, or a tenant named like another bucket of the account would be led into it", g.Bucket)
 	demand(g.KMSKey.IsZero() || g.KMSKey.Region() == g.Region, "the KMS key is of region %s: S3 encrypts with keys of the bucket's own", g.KMSKey.Region())
 	if err := g.Layout().Validate(); err != nil {
 		errs = append(errs, err)

@@ -82,7 +82,7 @@ func TestCredentialsAreBoundToTheCallersAddress(t *testing.T) {
 func drawGrant(t *testing.T, rt *rapid.T) broker.Grant {
 	layouts := [][2]string{
 		{"acme-uploads", "tenants/{tenant}/"}, {"acme-uploads", "{tenant}/{user}/"}, {"acme-uploads", "u/{user}/t/{tenant}/x/"},
-		{"{tenant}-uploads", "data/"}, {"up-{tenant}", "u/{user}/"}, {"{tenant}", "{tenant}/"},
+		{"{tenant}-uploads", "data/"}, {"up-{tenant}", "u/{user}/"}, {"t-{tenant}", "{tenant}/"},
 	}
 	return grant(t, "g", func(g *broker.Grant) {
 		l := rapid.SampledFrom(layouts).Draw(rt, "layout")

@@ -31,6 +31,10 @@ func (r *reader) config(root node) Config {
 		AuditOutput:  m["audit"].object()["output"].text(),
 		Grants:       grants(m["grants"]),
 	}
+	whose(m["grants"], cfg)
+	if cfg.WebIdentity.Mode == Forwarded {
+		cfg.Notes = append(cfg.Notes, "mode forwarded: a caller can ask STS himself with his token; the role's own policy holds him to his tenant, and to nothing else of a grant: match, a narrower access, bind_source_ip, revoked and the audit record hold only for who asks here")
+	}
 	for _, n := range m["trusted_proxies"].list() {
 		cfg.TrustedProxies = append(cfg.TrustedProxies, convert(n, netip.ParsePrefix))
 	}
@@ -134,6 +138,16 @@ func grants(n node) []broker.Grant {
 		n.problem("must not be empty")
 	}
 	return all
+}
+
+// whose asks each grant for its issuer where there are several: who may choose an
+// organisation's name at one could be a tenant of the other's otherwise.
+func whose(n node, cfg Config) {
+	for i, e := range n.list() {
+		if _, ok := cfg.Grants[i].Match.Claims["iss"].(string); len(cfg.Issuers) > 1 && !ok {
+			e.problem("match.claims.iss: is missing: with several issuers, say whose tenants these are, or tenants of one name would be one tenant")
+		}
+	}
 }
 
 func grant(n node) broker.Grant {
