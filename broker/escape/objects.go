@@ -52,10 +52,8 @@ func (r *run) try(ctx context.Context, p place, name string, c call) answer {
 // tryKnown makes an attempt on what is there. Where that is not known, a denial
 // says nothing and is not counted: S3 also denies what is not there to whoever
 // may not list it.
-func (r *run) tryKnown(ctx context.Context, p place, name string, c call) answer {
-	a := r.at(ctx, p, c)
-	r.known(p, name, a)
-	return a
+func (r *run) tryKnown(ctx context.Context, p place, name string, c call) {
+	r.known(p, name, r.at(ctx, p, c))
 }
 
 func (r *run) known(p place, name string, a answer) {

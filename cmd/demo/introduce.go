@@ -37,9 +37,12 @@ Try it in another terminal (curl, jq, AWS CLI):
 {{- if eq .Mode "forwarded"}}
   curl -s {{.Issuer}}oauth/token -d grant_type=password -d username=alice@acme.test -d password=demo \
     -d audience={{.Audience}} -d scope=openid | jq -r .id_token > alice-id.jwt
+  BOB=$(curl -s {{.Issuer}}oauth/token -d grant_type=password -d username=bob@globex.test \
+    -d password=demo -d audience={{.Audience}} | jq -r .access_token)
+  AWS_CONTAINER_AUTHORIZATION_TOKEN="Bearer $BOB" aws --endpoint-url {{.S3}} s3 cp hello.txt s3://{{.Bucket}}/tenants/org_globex/bobs.txt
 {{- end}}
   go run ./cmd/credential-broker doctor --config {{.Config}} --s3-endpoint {{.S3}} \
-    --token-file alice.jwt{{if eq .Mode "forwarded"}} --other-token-file alice-id.jwt{{end}}
+    --token-file alice.jwt{{if eq .Mode "forwarded"}} --other-token-file alice-id.jwt --other-object s3://{{.Bucket}}/tenants/org_globex/bobs.txt{{end}}
 
   # another tenant, a neighbour, the root: AccessDenied, by S3 itself
   aws --endpoint-url {{.S3}} s3 cp hello.txt s3://{{.Bucket}}/tenants/org_globex/hello.txt

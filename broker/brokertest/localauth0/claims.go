@@ -60,18 +60,7 @@ func (in signIn) has(scope string) bool { return slices.Contains(in.scopes, scop
 
 // accessClaims are the claims of an access token for the API in the configured profile.
 func (s *Server) accessClaims(in signIn) map[string]any {
-	claims := map[string]any{}
-	if s.cfg.Action != nil {
-		added := s.cfg.Action(Claims{
-			Subject: in.subject(), Email: in.user.Email, Name: in.user.Name, Organization: in.organization,
-			Client: in.client.ID, Permissions: in.permissions(), Scopes: slices.Clone(in.scopes),
-		})
-		for name, value := range added {
-			if !reservedClaim(name) {
-				claims[name] = value
-			}
-		}
-	}
+	claims := s.acted(in)
 	now := s.cfg.Now()
 	maps.Copy(claims, map[string]any{
 		"iss": s.cfg.Issuer, "sub": in.subject(), "iat": now.Unix(), "exp": now.Add(s.cfg.TokenLife).Unix(),
@@ -99,6 +88,24 @@ func (s *Server) accessClaims(in signIn) map[string]any {
 	return claims
 }
 
+// acted are the claims that the Action adds.
+func (s *Server) acted(in signIn) map[string]any {
+	claims := map[string]any{}
+	if s.cfg.Action == nil {
+		return claims
+	}
+	added := s.cfg.Action(Claims{
+		Subject: in.subject(), Email: in.user.Email, Name: in.user.Name, Organization: in.organization,
+		Client: in.client.ID, Permissions: in.permissions(), Scopes: slices.Clone(in.scopes),
+	})
+	for name, value := range added {
+		if !reservedClaim(name) {
+			claims[name] = value
+		}
+	}
+	return claims
+}
+
 // reservedClaim holds for names that Auth0 keeps for itself; an Action cannot set them.
 func reservedClaim(name string) bool {
 	switch name {
@@ -112,7 +119,8 @@ func reservedClaim(name string) bool {
 
 // idClaims are the claims of an ID token: for the client, never for an API.
 func (s *Server) idClaims(in signIn) map[string]any {
-	claims := s.profile(in)
+	claims := s.acted(in)
+	maps.Copy(claims, s.profile(in))
 	now := s.cfg.Now()
 	maps.Copy(claims, map[string]any{
 		"iss": s.cfg.Issuer, "aud": in.client.ID, "iat": now.Unix(), "exp": now.Add(idTokenLife).Unix(),

@@ -42,7 +42,7 @@ type Config struct {
 	RFC9068 bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Action plays the tenant's post-login Action: what it returns is added to the access token, except for names
+	// Action plays the tenant's post-login Action: what it returns is added to the access token and to the ID token, except for names
 	// that Auth0 reserves, which are ignored as Auth0 ignores them. Nil adds nothing. It must be safe for concurrent
 	// calls. [TenantTags] is one.
 	Action func(Claims) map[string]any

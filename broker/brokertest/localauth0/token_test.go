@@ -117,6 +117,12 @@ func TestActionAddsClaimsButNoReservedOnes(t *testing.T) {
 	if diff := cmp.Diff(wantSeen, seen); diff != "" {
 		t.Errorf("what the Action saw: -want +got\n%s", diff)
 	}
+	form := passwordForm()
+	form.Set("scope", "openid")
+	_, id := tn.verify(granted(t, tn.post("oauth/token", form)).ID)
+	if diff := cmp.Diff(want, id["https://aws.amazon.com/tags"]); diff != "" || id["aud"] != localauth0.DemoCLI || id["sub"] != claims["sub"] {
+		t.Errorf("the ID token %v: -want +got\n%s", id, diff)
+	}
 }
 
 func TestTenantTagsGiveNobodyATenantByDefault(t *testing.T) {

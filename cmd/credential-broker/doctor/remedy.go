@@ -213,7 +213,7 @@ func (d *doctor) outsideRemedy(group string, named, policyHeld bool) string {
 	switch {
 	case group == groupMixed && policyHeld:
 		return "the server takes a listing's prefix from elsewhere than the permission's: give each tenant a bucket, or take list out of the grant, or use a server that does not"
-	case group == groupCredentials:
+	case group == groupBroken:
 		return "the server does not check signatures or session tokens: nothing that a policy says holds on it"
 	case group == groupSTS:
 		return "in the own policy of " + d.order.Scope.RoleARN.String() + ", allow no action of STS; and let no role trust it"

@@ -76,7 +76,7 @@ func group(c escape.Check) string {
 	case escape.KindPath:
 		return "outside: paths that lead elsewhere"
 	case escape.KindCredentials:
-		return groupCredentials
+		return groupBroken
 	case escape.KindSTS:
 		return groupSTS
 	default:
@@ -85,9 +85,9 @@ func group(c escape.Check) string {
 }
 
 const (
-	groupMixed       = "outside: listings with two prefixes"
-	groupCredentials = "outside: credentials that are not whole"
-	groupSTS         = "outside: other credentials of these"
+	groupMixed  = "outside: listings with two prefixes"
+	groupBroken = "outside: credentials that are not whole"
+	groupSTS    = "outside: other credentials of these"
 )
 
 // outside tries the exchange's own credentials, reports the ways out group by
