@@ -17,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: peers ## every test, under the race detector, in random order
+test: peers client ## every test, under the race detector, in random order
 	go test -race -shuffle=on ./...
 	go test ./.ci/mutants
 	@$(MAKE) --no-print-directory not-run
@@ -29,6 +29,7 @@ not-run:
 	@[ -x $(PEERS)/versitygw ] || echo "NOT RUN: the proof on versitygw: it is built on Linux, with the Go module proxy in reach"
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
+	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
 	@for tool in curl jq aws; do command -v $$tool >/dev/null || echo "NOT RUN: the lines to try by hand: they need $$tool"; done
 
 .PHONY: check
@@ -94,6 +95,16 @@ $(SIMULATE)/node_modules/.package-lock.json: $(SIMULATE)/package-lock.json
 .PHONY: mutants
 mutants: ## take out each guard of a tenant in turn: a test has to notice (half an hour; PACKAGES='policy broker' for some)
 	go run ./.ci/mutants $(PACKAGES)
+
+# The libraries that the browser helper is for, and the compiler of its types.
+CLIENT := broker/client
+
+.PHONY: client
+client: $(if $(shell command -v npm),$(CLIENT)/node_modules/.package-lock.json) ## what the tests of the browser helper run, where npm is
+
+$(CLIENT)/node_modules/.package-lock.json: $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
+	@touch -c $@
 
 .PHONY: build
 build: ## the service, into bin/

@@ -60,6 +60,7 @@ var table = map[string]rules{
 	"broker/awssts":      {ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go"}},
 	"broker/credcache":   {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
 	"broker/escape":      {ours: []string{"broker", "policy"}, others: []string{aws}},
+	"broker/client":      {not: pure},
 	"broker/httpapi":     {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
@@ -89,7 +90,7 @@ var table = map[string]rules{
 	"cmd/credential-broker/config":  {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
-			"broker", "policy", "broker/awssts", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/webidentity",
+			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/webidentity",
 			"cmd/credential-broker/config",
 		},
 		others: []string{"golang.org/x/sync"},
