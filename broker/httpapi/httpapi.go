@@ -3,7 +3,10 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +37,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
 	TokenBytes     int               // longest token
 	Documents      map[string][]byte // :: path → JSON that anybody may read and cache
+	ClientJS       []byte            // the browser helper, an ES module; empty: not served
 	Ready          func() error      // nil error: requests can be served
 	Log            *slog.Logger      // nil: nowhere
 	Now            func() time.Time  // nil: time.Now
@@ -70,6 +74,10 @@ func New(cfg Config) (*API, error) {
 	a.public.POST("/v1/credentials", a.credentials)
 	a.public.DELETE("/v1/credentials", a.forget)
 	a.public.GET("/v1/grants", a.grants)
+	if len(cfg.ClientJS) > 0 {
+		a.public.GET("/v1/client.js", module(cfg.ClientJS))
+		a.public.HEAD("/v1/client.js", module(cfg.ClientJS))
+	}
 	for path, body := range cfg.Documents {
 		a.public.GET(path, document(body))
 		a.public.HEAD(path, document(body))
@@ -199,5 +207,26 @@ func document(body []byte) echo.HandlerFunc {
 		c.Response().Header().Del("Pragma")
 		c.Response().Header().Del("Vary")
 		return sendJSON(c, http.StatusOK, body)
+	}
+}
+
+// GET /v1/client.js
+//
+// The module holds nothing of anybody's. It changes with a release only: an hour
+// bounds how long a page runs an old one, and the tag spares its bytes afterwards.
+// A copy is for one origin, whose name stands in the answer. Browsers fetch modules
+// of another origin with CORS, so that Cross-Origin-Resource-Policy plays no part.
+func module(js []byte) echo.HandlerFunc {
+	sum := sha256.Sum256(js)
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Content-Type", "text/javascript; charset=utf-8")
+		h.Set("Cache-Control", "public, max-age=3600")
+		h.Set("ETag", tag)
+		h.Set("Vary", "Origin")
+		h.Del("Pragma")
+		http.ServeContent(c.Response(), c.Request(), "", time.Time{}, bytes.NewReader(js))
+		return nil
 	}
 }

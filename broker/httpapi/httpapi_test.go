@@ -30,6 +30,7 @@ const (
 	secret   = "canary/secret+key"
 	session  = "canary<session>&token"
 	tokenMax = 100
+	clientJS = "export const x = 1\n"
 )
 
 // exchanger answers as it is told and remembers what it was asked.
@@ -93,8 +94,8 @@ func newHarness(t testing.TB, change func(*httpapi.Config)) *harness {
 	h := &harness{exchanger: &exchanger{}}
 	cfg := httpapi.Config{
 		Broker: h.exchanger, AllowedOrigins: []string{"https://app.example.com"}, TokenBytes: tokenMax,
-		Documents: map[string][]byte{"/.well-known/jwks.json": []byte(`{"keys":[]}`)},
-		Ready:     func() error { return nil }, Log: slog.New(slog.NewJSONHandler(&h.log, nil)),
+		Documents: map[string][]byte{"/.well-known/jwks.json": []byte(`{"keys":[]}`)}, ClientJS: []byte(clientJS),
+		Ready: func() error { return nil }, Log: slog.New(slog.NewJSONHandler(&h.log, nil)),
 		Now: func() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) },
 	}
 	if change != nil {
@@ -687,6 +688,73 @@ func TestDocumentsMayBeKept(t *testing.T) {
 		if w.Code != 200 || w.Header().Get("Cache-Control") != "public, max-age=300" || w.Header().Get("Pragma") != "" ||
 			(w.Body.String() == `{"keys":[]}`) != (method == http.MethodGet) {
 			t.Errorf("%s: %d %q %v", method, w.Code, w.Body, w.Header())
+		}
+	}
+}
+
+func TestTheModuleMayBeKeptByPagesThatMayCall(t *testing.T) {
+	h := newHarness(t, nil)
+	ask := func(method, origin, have string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, "/v1/client.js", nil)
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		if have != "" {
+			r.Header.Set("If-None-Match", have)
+		}
+		return h.do(r)
+	}
+	tag := ask(http.MethodGet, "", "").Header().Get("ETag")
+	if len(tag) != 34 || tag[0] != '"' || tag[33] != '"' {
+		t.Fatalf("the tag is %q", tag)
+	}
+	const page = "https://app.example.com"
+	for name, tc := range map[string]struct {
+		method, origin, have string
+		status               int
+		body                 string
+	}{
+		"a page":                      {http.MethodGet, page, "", 200, clientJS},
+		"no page":                     {http.MethodGet, "", "", 200, clientJS},
+		"the header alone":            {http.MethodHead, page, "", 200, ""},
+		"a page that has it":          {http.MethodGet, page, tag, 304, ""},
+		"a page that has another":     {http.MethodGet, page, `"another"`, 200, clientJS},
+		"the header alone, it is had": {http.MethodHead, page, tag, 304, ""},
+	} {
+		w := ask(tc.method, tc.origin, tc.have)
+		if w.Code != tc.status || w.Body.String() != tc.body {
+			t.Errorf("%s: %d %q", name, w.Code, w.Body)
+		}
+		want := map[string]string{
+			"Cache-Control": "public, max-age=3600", "Vary": "Origin", "Pragma": "", "ETag": tag, "X-Content-Type-Options": "nosniff",
+			"Access-Control-Allow-Origin": tc.origin, "Content-Type": "", "Content-Length": "",
+		}
+		if tc.status == 200 {
+			want["Content-Type"], want["Content-Length"] = "text/javascript; charset=utf-8", fmt.Sprint(len(clientJS))
+		}
+		for header, value := range want {
+			if got := w.Header().Get(header); got != value {
+				t.Errorf("%s: %s is %q, want %q", name, header, got, value)
+			}
+		}
+	}
+	if w := ask(http.MethodGet, "https://evil.example", ""); w.Code != 403 || code(t, w) != "origin_not_allowed" || w.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("another page: %d %v", w.Code, w.Header())
+	}
+	if w := ask(http.MethodPost, page, ""); w.Code != 405 {
+		t.Errorf("POST: %d", w.Code)
+	}
+	if h.calls != 0 {
+		t.Errorf("%d calls of the broker", h.calls)
+	}
+	other := newHarness(t, func(c *httpapi.Config) { c.ClientJS = []byte(clientJS + "// changed\n") })
+	if got := other.do(httptest.NewRequest(http.MethodGet, "/v1/client.js", nil)).Header().Get("ETag"); got == tag {
+		t.Errorf("another module has the same tag %s", got)
+	}
+	without := newHarness(t, func(c *httpapi.Config) { c.ClientJS = nil })
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		if w := without.do(httptest.NewRequest(method, "/v1/client.js", nil)); w.Code != 404 {
+			t.Errorf("%s without a module: %d", method, w.Code)
 		}
 	}
 }

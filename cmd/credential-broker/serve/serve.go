@@ -18,6 +18,7 @@ import (
 
 	"credential-broker/broker"
 	"credential-broker/broker/awssts"
+	"credential-broker/broker/client"
 	"credential-broker/broker/credcache"
 	"credential-broker/broker/httpapi"
 	"credential-broker/broker/idtoken"
@@ -84,14 +85,14 @@ func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := awssts.New(awssts.Config{
+	issuer, err := awssts.New(awssts.Config{
 		Region: cfg.STS.Region, Endpoint: cfg.STS.Endpoint, Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent,
 		Assert: assert, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	cache, err := credcache.New(credcache.Config{Issuer: client, Entries: cfg.CacheEntries})
+	cache, err := credcache.New(credcache.Config{Issuer: issuer, Entries: cfg.CacheEntries})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
 	}
 	return httpapi.New(httpapi.Config{
 		Broker: b, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
-		Documents: documents, Ready: s.readiness, Log: o.Log,
+		Documents: documents, ClientJS: client.JS(), Ready: s.readiness, Log: o.Log,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"credential-broker/broker/brokertest"
+	"credential-broker/broker/client"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
 )
@@ -113,6 +114,9 @@ func TestAServiceIsReadyWithItsKeysAndStopsInOrder(t *testing.T) {
 	<-ready
 	if status, body := get(t, "http://"+s.Addr().String()+"/v1/grants", token); status != 200 || !strings.Contains(body, `"org_acme/"`) {
 		t.Errorf("grants: %d %s", status, body)
+	}
+	if status, body := get(t, "http://"+s.Addr().String()+"/v1/client.js", ""); status != 200 || body != string(client.JS()) {
+		t.Errorf("the browser helper: %d, %d bytes", status, len(body))
 	}
 	if status, body := get(t, "http://"+s.AdminAddr().String()+"/readyz", ""); status != 200 {
 		t.Errorf("ready: %d %s", status, body)
