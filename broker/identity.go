@@ -17,6 +17,11 @@ type Identity struct {
 	Audience []string  // `aud`
 	Expiry   time.Time // `exp`; the token is worth nothing from here on
 	Claims   Claims    // everything the token says
+
+	// KeyID and KeyThumbprint name the key that verified the token: its `kid`, and
+	// its digest (RFC 7638), since a key may be replaced under its name. What was
+	// given for a token goes with the key that vouched for it.
+	KeyID, KeyThumbprint string
 }
 
 // User returns the opaque name of the identity's issuer and subject.

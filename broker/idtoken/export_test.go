@@ -7,8 +7,9 @@ func ParseObject(data []byte) (map[string]any, error) { return parseObject(data)
 
 // TestKey is what a key is.
 type TestKey struct {
-	Alg    string
-	Public any
+	Alg        string
+	Thumbprint string
+	Public     any
 }
 
 // ParseKeySet is parseKeySet.
@@ -19,7 +20,7 @@ func ParseKeySet(data []byte, log *slog.Logger) (map[string]TestKey, error) {
 	}
 	out := map[string]TestKey{}
 	for kid, k := range keys {
-		out[kid] = TestKey{k.alg, k.public}
+		out[kid] = TestKey{k.alg, k.thumbprint, k.public}
 	}
 	return out, nil
 }

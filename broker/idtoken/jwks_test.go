@@ -214,6 +214,18 @@ func TestGoodKeysKeepTheirAlgorithm(t *testing.T) {
 	}
 }
 
+// The example of RFC 7638 §3.1.
+func TestAThumbprintIsTheStandards(t *testing.T) {
+	const n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+	keys, err := idtoken.ParseKeySet([]byte(jwks(map[string]any{"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256", "kid": "2011-04-29"})), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keys["2011-04-29"].Thumbprint; got != "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" {
+		t.Errorf("thumbprint %s", got)
+	}
+}
+
 func TestAKeyIsTheNumbersOfItsJWK(t *testing.T) {
 	keys, err := idtoken.ParseKeySet([]byte(jwks(with(), jwkOf("e", globexECDSA["ES512"]()))), slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -120,6 +120,7 @@ func TestKeysAreRefreshedEveryFiveMinutes(t *testing.T) {
 	})
 }
 
+// CC22
 func TestAWithdrawnKeyStopsWorkingAtTheNextRefresh(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.origin.serve(acme, jwks(jwkOf("a2", globexRSA())))

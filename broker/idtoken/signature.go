@@ -1,6 +1,8 @@
 package idtoken
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +20,10 @@ import (
 
 // key is one public key with the one algorithm that it verifies.
 type key struct {
-	alg      string
-	public   any // *rsa.PublicKey or *ecdsa.PublicKey
-	verifier jws.Verifier
+	alg        string
+	thumbprint string // RFC 7638, SHA-256, base64url
+	public     any    // *rsa.PublicKey or *ecdsa.PublicKey
+	verifier   jws.Verifier
 }
 
 // newKey makes a key of a JWK's members, which must have been checked: `kty` and
@@ -34,7 +37,10 @@ func newKey(alg string, members map[string]string) (key, error) {
 	if err != nil {
 		return key{}, errors.New("parse JWK") // the cause may quote the key
 	}
-	k := key{alg: alg}
+	// RFC 7638 §3.2: exactly the members that make the key, in the order of their
+	// names, without a space: what encoding/json writes of such a map.
+	sum := sha256.Sum256(data)
+	k := key{alg: alg, thumbprint: base64.RawURLEncoding.EncodeToString(sum[:])}
 	if err := parsed.Raw(&k.public); err != nil {
 		return key{}, errors.New("read public key")
 	}

@@ -58,6 +58,7 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	if err := k.verify(parts.signed, parts.signature); err != nil {
 		return none, invalid("%w", err)
 	}
+	id.KeyID, id.KeyThumbprint = h.kid, k.thumbprint
 	return id, nil
 }
 

@@ -1,6 +1,7 @@
 package idtoken_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -179,10 +180,50 @@ func TestAnIdentityIsWhatTheTokenSays(t *testing.T) {
 			"iat": json.Number(fmt.Sprint(noon.Unix() - 60)), "exp": json.Number(fmt.Sprint(noon.Unix() - 3)),
 			"n": json.Number("9007199254740993"),
 		},
+		KeyID: "a1", KeyThumbprint: thumbprint(jwkOf("a1", acmeRSA())),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// thumbprint follows RFC 7638 §3 to the letter.
+func thumbprint(jwk map[string]any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, `{"e":%q,"kty":%q,"n":%q}`, jwk["e"], jwk["kty"], jwk["n"]))
+	return b64(sum[:])
+}
+
+// CC22: what was given for a token of a key is found by tokens of that key alone,
+// whatever its name.
+func TestAnIdentityNamesTheKeyThatProvedIt(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		identify := func(change ...func(*draft)) (id, thumbprint string) {
+			t.Helper()
+			d := newDraft(time.Now())
+			for _, c := range change {
+				c(d)
+			}
+			got, err := r.v.Verify(t.Context(), broker.NewSecret(d.mint()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got.KeyID, got.KeyThumbprint
+		}
+		globexs := func(d *draft) { d.private = globexRSA() }
+		id, first := identify()
+		if id != "a1" || first != thumbprint(jwkOf("a1", acmeRSA())) {
+			t.Errorf("key %s %s", id, first)
+		}
+		r.origin.serve(acme, jwks(jwkOf("a1", globexRSA()), jwkOf("a2", globexRSA())))
+		r.after(5*time.Minute + 30*time.Second)
+		id, second := identify(globexs)
+		if id != "a1" || second != thumbprint(jwkOf("", globexRSA())) || second == first {
+			t.Errorf("replaced under its name: key %s %s", id, second)
+		}
+		if id, third := identify(kid("a2"), globexs); id != "a2" || third != second {
+			t.Errorf("under another name: key %s %s", id, third)
+		}
+	})
 }
 
 func TestNoTokenIsAMissingToken(t *testing.T) {
