@@ -15,6 +15,9 @@ type Source string
 const (
 	FromSTS   Source = "sts"
 	FromCache Source = "cache"
+	// FromRefresh counts what STS gave ahead of need. Whoever gets it later gets
+	// it from the cache.
+	FromRefresh Source = "refresh"
 )
 
 // Credentials are temporary AWS credentials and the scope they were made for.

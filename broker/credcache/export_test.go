@@ -1,0 +1,5 @@
+package credcache
+
+// Settle returns when no call ahead of need is under way. Nothing may be asked
+// meanwhile.
+func (c *Cache) Settle() { c.background.Wait() }

@@ -1,0 +1,97 @@
+package credcache
+
+import (
+	"container/list"
+	"strconv"
+	"strings"
+	"time"
+
+	"credential-broker/broker"
+)
+
+// key is everything that shapes an answer, and whose it is. It is compared field
+// by field, so that no two callers can be taken for one; what a caller learns from
+// the time that an answer takes is only whether its own was there.
+type key struct {
+	origin
+	scope broker.Scope // tenant, grant, role, bucket, prefix, path, access, duration
+}
+
+// origin is what a key says beyond the scope. The token itself is not in it: it
+// proved the identity, which is. The key that proved the token is, so that what was
+// given for it cannot be found once that key is withdrawn.
+type origin struct {
+	revision, issuer, subject, client string
+
+	audience             string // all of them
+	keyID, keyThumbprint string
+	policy               string // digest
+}
+
+func keyOf(o broker.Order) key {
+	id := o.Identity
+	return key{
+		origin: origin{
+			revision: o.Revision, issuer: id.Issuer, subject: id.Subject, client: id.Client, audience: joined(id.Audience),
+			keyID: id.KeyID, keyThumbprint: id.KeyThumbprint, policy: o.Document.Digest(),
+		},
+		scope: o.Scope,
+	}
+}
+
+// joined makes one text of a list. Each length is told, so that no two lists make
+// the same.
+func joined(list []string) string {
+	size := 0
+	for _, s := range list {
+		size += len(s) + len("1234:")
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, s := range list {
+		b.WriteString(strconv.Itoa(len(s)))
+		b.WriteByte(':')
+		b.WriteString(s)
+	}
+	return b.String()
+}
+
+// owner is whose an entry is.
+type owner struct{ issuer, subject string }
+
+func (o origin) owner() owner { return owner{o.issuer, o.subject} }
+
+// entry is what is remembered: the credentials, and the latest end that a session
+// may have under the order that they were made for.
+type entry struct {
+	origin   origin
+	creds    broker.Credentials
+	notAfter time.Time
+
+	// What follows is guarded by Cache.mu.
+	refreshAt time.Time // from here on, a hit has new ones fetched
+	shelf     *shelf
+	place     *list.Element // on the shelf
+	index     int           // among the subject's
+}
+
+// key is the key that it is held under: the credentials were compared with the
+// order, and their scope is the order's.
+func (e *entry) key() key { return key{e.origin, e.creds.Scope} }
+
+// answers reports whether the entry may be given for the order. A token that is
+// about to end gets no session that outlives it because another token of the
+// same subject was good for longer.
+func (e *entry) answers(o broker.Order, now time.Time) bool {
+	return e.creds.Fresh(now) && !e.notAfter.After(o.NotAfter)
+}
+
+// halfLife is when new credentials are looked for while the old ones serve: after
+// half of their life, a tenth of that sooner or later (random is from 0 to 1), so
+// that what began together, as after a start, is not renewed together. The latest
+// is before the floor for every life: 0.55 of it, of 0.66. It is a time of the wall
+// clock, as the end of a session is.
+func halfLife(c broker.Credentials, random float64) time.Time {
+	half := float64(c.Expiration.Sub(c.IssuedAt) / 2)
+	return c.IssuedAt.Round(0).Add(time.Duration(half * (0.9 + 0.2*random)))
+}

@@ -1,0 +1,287 @@
+package credcache
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"credential-broker/broker"
+	"credential-broker/policy"
+)
+
+var epoch = time.Unix(1_800_000_000, 0)
+
+func tenant(t testing.TB, name string) policy.Tenant {
+	t.Helper()
+	parsed, err := policy.ParseTenant(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// held is an entry of a tenant's subject that serves until end less a third.
+func held(tenant policy.Tenant, subject string, end time.Time) *entry {
+	return &entry{
+		origin: origin{subject: subject},
+		creds:  broker.Credentials{Scope: broker.Scope{Tenant: tenant}, IssuedAt: end.Add(-time.Hour), Expiration: end},
+	}
+}
+
+func newTestStore(t testing.TB, most int) *store {
+	t.Helper()
+	s, err := newStore(most)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// CC20
+func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
+	many, other, third := tenant(t, "many"), tenant(t, "other"), tenant(t, "third")
+	s := newTestStore(t, 1000)
+	end := epoch.Add(time.Hour)
+	quiet, hot := held(other, "quiet", end), held(other, "hot", end)
+	s.add(quiet, epoch)
+	s.add(hot, epoch)
+	for n := range 100_000 {
+		s.add(held(many, fmt.Sprint(n), end), epoch)
+		if n%100 == 0 {
+			if _, ok := s.get(hot.key()); !ok {
+				t.Fatalf("the hot entry is gone after %d others", n)
+			}
+		}
+	}
+	if _, ok := s.get(quiet.key()); !ok {
+		t.Error("the quiet one is gone")
+	}
+	if n := s.tenants[many].Len(); n != 998 {
+		t.Errorf("%d of 1000 entries for the only tenant that needs them, want 998", n)
+	}
+	for n := range 700 { // another comes, and is given room until both have as much
+		s.add(held(third, fmt.Sprint(n), end), epoch)
+	}
+	if a, b := s.tenants[many].Len(), s.tenants[third].Len(); a != 499 || b != 499 || s.tenants[other].Len() != 2 {
+		t.Errorf("%d and %d and %d entries", a, b, s.tenants[other].Len())
+	}
+	if _, ok := s.get(held(third, "699", end).key()); !ok {
+		t.Error("the last one that came is gone")
+	}
+	if _, ok := s.get(held(third, "200", end).key()); ok {
+		t.Error("a tenant's own oldest one is not the one that went")
+	}
+}
+
+// shelfModel is the store as it is to be, told by its rules and not by its means.
+type shelfModel struct {
+	most, share int
+	used        []*entry // the one used last at the end
+}
+
+func (m *shelfModel) count(t policy.Tenant) (n int) {
+	for _, e := range m.used {
+		if e.creds.Scope.Tenant == t {
+			n++
+		}
+	}
+	return n
+}
+
+// victims are those who may go for a new entry: more than one only where two
+// tenants are equally far over their share.
+func (m *shelfModel) victims(of policy.Tenant, now time.Time) []*entry {
+	if !m.used[0].creds.Fresh(now) {
+		return m.used[:1]
+	}
+	size := func(t policy.Tenant) int {
+		if t == of {
+			return m.count(t) + 1
+		}
+		return m.count(t)
+	}
+	var found []*entry
+	largest := m.share
+	seen := map[policy.Tenant]bool{}
+	for _, e := range m.used {
+		t := e.creds.Scope.Tenant
+		if seen[t] {
+			continue
+		}
+		seen[t] = true // e is its least recently used
+		switch n := size(t); {
+		case n > largest:
+			found, largest = []*entry{e}, n
+		case n == largest && n > m.share:
+			found = append(found, e)
+		}
+	}
+	if found == nil {
+		return m.used[:1]
+	}
+	return found
+}
+
+func (m *shelfModel) drop(e *entry) {
+	m.used = slices.DeleteFunc(m.used, func(o *entry) bool { return o == e })
+}
+
+// CC20: whatever is added, used and forgotten, who has to go is who the rules say,
+// there is never more than there is room for, and no index holds what is gone.
+func TestWhoHasToGo(t *testing.T) {
+	tenants := []policy.Tenant{tenant(t, "a"), tenant(t, "b"), tenant(t, "c")}
+	rapid.Check(t, func(rt *rapid.T) {
+		most := rapid.IntRange(1, 20).Draw(rt, "most")
+		s := newTestStore(t, most)
+		m := &shelfModel{most: most, share: max(1, most/8)}
+		now := epoch
+		pick := func(rt *rapid.T) (policy.Tenant, string) {
+			// The first tenant asks most.
+			which := max(0, rapid.IntRange(-3, 2).Draw(rt, "tenant"))
+			return tenants[which], fmt.Sprint(rapid.IntRange(0, 12).Draw(rt, "subject"))
+		}
+		find := func(k key) *entry {
+			for _, e := range m.used {
+				if e.key() == k {
+					return e
+				}
+			}
+			return nil
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"add": func(rt *rapid.T) {
+				of, subject := pick(rt)
+				e := held(of, subject, now.Add(time.Hour))
+				if old := find(e.key()); old != nil {
+					m.drop(old)
+				}
+				var may []*entry
+				if len(m.used) == most {
+					may = m.victims(of, now)
+				}
+				s.add(e, now)
+				gone := 0
+				for _, old := range slices.Clone(m.used) {
+					if s.entries.Contains(old.key()) {
+						continue
+					}
+					gone++
+					if !slices.Contains(may, old) {
+						rt.Fatalf("%s of %s went for %s of %s", old.origin.subject, old.creds.Scope.Tenant, subject, of)
+					}
+					m.drop(old)
+				}
+				if gone != min(1, len(may)) {
+					rt.Fatalf("%d entries went", gone)
+				}
+				m.used = append(m.used, e)
+			},
+			"get": func(rt *rapid.T) {
+				of, subject := pick(rt)
+				want := find(held(of, subject, now).key())
+				got, ok := s.get(held(of, subject, now).key())
+				if got != want || ok != (want != nil) {
+					rt.Fatalf("got %v", ok)
+				}
+				if ok {
+					m.drop(want)
+					m.used = append(m.used, want)
+				}
+			},
+			"forget": func(rt *rapid.T) {
+				_, subject := pick(rt)
+				s.forget(owner{"", subject})
+				m.used = slices.DeleteFunc(m.used, func(e *entry) bool { return e.origin.subject == subject })
+			},
+			"wait": func(rt *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(rt, "minutes")) * time.Minute)
+			},
+			"clear": func(rt *rapid.T) {
+				if rapid.IntRange(0, 20).Draw(rt, "really") == 0 {
+					s.clear()
+					m.used = nil
+				}
+			},
+			"": func(rt *rapid.T) { checkStore(rt, s, m) },
+		})
+	})
+}
+
+func checkStore(rt *rapid.T, s *store, m *shelfModel) {
+	if n := s.entries.Len(); n != len(m.used) || n > m.most {
+		rt.Fatalf("%d entries, want %d", n, len(m.used))
+	}
+	onShelves, over := 0, 0
+	for tenant, shelf := range s.tenants {
+		n := shelf.Len()
+		if n == 0 || n != m.count(tenant) || shelf.tenant != tenant {
+			rt.Fatalf("%d entries for tenant %s", n, tenant)
+		}
+		if _, ok := s.over[shelf]; ok != (n > m.share) {
+			rt.Fatalf("tenant %s with %d entries is over its share: %t", tenant, n, ok)
+		}
+		if n > m.share {
+			over++
+		}
+		onShelves += n
+	}
+	if onShelves != len(m.used) || over != len(s.over) || over > shares-1 {
+		rt.Fatalf("%d on shelves, %d over", onShelves, len(s.over))
+	}
+	owned := 0
+	for who, mine := range s.owned {
+		if len(mine) == 0 {
+			rt.Fatalf("an empty index for %v", who)
+		}
+		for i, e := range mine {
+			if e.index != i || e.origin.owner() != who {
+				rt.Fatalf("the index of %v", who)
+			}
+		}
+		owned += len(mine)
+	}
+	if owned != len(m.used) {
+		rt.Fatalf("%d owned", owned)
+	}
+}
+
+// The memory of refusals is bounded, and its index with it.
+func TestRefusalsAreBounded(t *testing.T) {
+	r, err := newRefusals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var long [1 << 20]byte
+	for n := range mostRefusals + 100 {
+		k := key{origin: origin{subject: fmt.Sprint(n)}}
+		text := "AccessDenied"
+		if n == mostRefusals {
+			text = string(long[:])
+		}
+		r.add(k, broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch)
+		r.add(k, broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch) // again: as one
+	}
+	if n := r.known.Len(); n != mostRefusals || len(r.owned) != mostRefusals {
+		t.Errorf("%d refusals of %d subjects", n, len(r.owned))
+	}
+	for n, want := range map[int]bool{0: false, 99: false, 100: true, mostRefusals + 99: true} {
+		err := r.find(key{origin: origin{subject: fmt.Sprint(n)}}, broker.NewSecret("t"), epoch)
+		if (err != nil) != want {
+			t.Errorf("number %d: %v", n, err)
+		}
+	}
+	if err := r.find(key{origin: origin{subject: fmt.Sprint(mostRefusals)}}, broker.NewSecret("t"), epoch); len(err.Error()) > 600 {
+		t.Errorf("a text of %d bytes is kept", len(err.Error()))
+	}
+	r.find(key{origin: origin{subject: "500"}}, broker.NewSecret("t"), epoch.Add(refusalTime))
+	if len(r.owned) != mostRefusals-1 {
+		t.Errorf("%d subjects after one refusal has passed", len(r.owned))
+	}
+	r.clear()
+	if r.known.Len() != 0 || len(r.owned) != 0 {
+		t.Error("not empty")
+	}
+}
