@@ -16,6 +16,7 @@ import (
 
 const canary = "canary-4f2e"
 
+// CC25
 func TestASecretIsNotSeenHoweverItIsPrinted(t *testing.T) {
 	s := broker.NewSecret(canary)
 	type holder struct {
@@ -65,6 +66,7 @@ func TestASecretKeepsItsPlaintextAndTheEmptyOneIsNone(t *testing.T) {
 
 // Session names are legal at STS, opaque, and differ whenever who or where
 // differs, however the parts are cut.
+// CC06
 func TestSessionNamesAreLegalAndInjective(t *testing.T) {
 	tenant := func(rt *rapid.T, label string) policy.Tenant {
 		parsed, err := policy.ParseTenant(rapid.StringMatching(`[a-c][a-c_]{0,3}`).Draw(rt, label))

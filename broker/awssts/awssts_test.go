@@ -323,6 +323,7 @@ func TestWhatIsNotProvedIsNotSent(t *testing.T) {
 	}
 }
 
+// CC11: what is missing, past or not what was asked for.
 func TestAnAnswerThatIsNotWhatWasAskedIsDiscarded(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	for name, change := range map[string]func(*fields){
@@ -517,6 +518,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// CC15
 func TestAnSTSThatHangsCostsNoMoreThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSTS{answer: func(int, url.Values) (*http.Response, error) {
@@ -533,6 +535,7 @@ func TestAnSTSThatHangsCostsNoMoreThanTheTimeout(t *testing.T) {
 	})
 }
 
+// CC18
 func TestNoMoreOrdersAreUnderWayThanThereArePlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSTS{answer: func(int, url.Values) (*http.Response, error) {

@@ -109,6 +109,7 @@ func rules() []row {
 		{"JWS JSON serialisation with two dots", segments(func(s []string) string {
 			return fmt.Sprintf(`{"protected":%q,"payload":%q,"signature":%q,"sub":".."}`, s[0], s[1], s[2])
 		}), "not canonical base64url"},
+		// CC30: other spellings of one token, from here to "the other base64 alphabet"
 		{"a line feed in the signature", segments(func(s []string) string { return s[0] + "." + s[1] + "." + s[2][:9] + "\n" + s[2][9:] }), "signature segment: line break"},
 		{"a carriage return in the signature", segments(func(s []string) string { return s[0] + "." + s[1] + "." + s[2] + "\r" }), "signature segment: line break"},
 		{"a line feed in the payload, signed so", resigned(func(s string) string { return s[:9] + "\n" + s[9:] }), "payload segment: line break"},
@@ -214,6 +215,7 @@ func rules() []row {
 		{"sub empty", inClaims("sub", ""), "sub: empty or longer"},
 		{"sub of 256 bytes", inClaims("sub", strings.Repeat("s", 256)), "sub: empty or longer"},
 		{"sub of 255 characters and more bytes", inClaims("sub", strings.Repeat("s", 254)+"é"), "sub: empty or longer"},
+		// CC06: what is cut or trimmed into another name
 		{"sub with a line feed", inClaims("sub", "auth0|\nalice"), "sub: has a control character"},
 		{"sub with a NUL", inClaims("sub", "auth0|alice\x00"), "sub: has a control character"},
 		{"sub with DEL", inClaims("sub", "auth0|\x7falice"), "sub: has a control character"},
