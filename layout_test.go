@@ -49,6 +49,8 @@ const (
 	aws  = "github.com/aws/aws-sdk-go-v2"
 	echo = "github.com/labstack/echo/v4"
 	lru  = "github.com/hashicorp/golang-lru/v2"
+
+	breaker = "github.com/sony/gobreaker/v2"
 )
 
 // table is the layout: :: package → what it may import.
@@ -57,11 +59,13 @@ var table = map[string]rules{
 	"broker":             {ours: []string{"policy"}, not: pure},
 	"broker/idtoken":     {ours: []string{"broker", "policy"}, others: []string{jwx, "golang.org/x/sync"}},
 	"broker/webidentity": {ours: []string{"broker", "policy"}, others: []string{jwx}},
-	"broker/awssts":      {ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go"}},
-	"broker/credcache":   {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
-	"broker/escape":      {ours: []string{"broker", "policy"}, others: []string{aws}},
-	"broker/client":      {not: pure},
-	"broker/httpapi":     {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
+	"broker/awssts": {
+		ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go", breaker, "golang.org/x/time/rate"},
+	},
+	"broker/credcache": {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
+	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
+	"broker/client":    {not: pure},
+	"broker/httpapi":   {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
 		"broker", "policy", "broker/brokertest/iam", "broker/brokertest/localauth0", "broker/brokertest/localsts", "broker/brokertest/locals3",

@@ -11,10 +11,12 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"golang.org/x/time/rate"
 
 	"credential-broker/broker"
 	"credential-broker/policy"
@@ -24,21 +26,32 @@ const (
 	// MaxTimeout is the longest that an order may take, waiting and both attempts
 	// included: botocore gives its credentials endpoint 2 s to answer.
 	MaxTimeout = 1800 * time.Millisecond
-	// attempts bounds the calls for one order. A third would not fit into
-	// MaxTimeout when the first two were slow.
-	attempts = 2
-	// busyRetryAfter is when a caller who found no free place should come again.
+	// busyRetryAfter is when a caller who found no place in time should come again.
 	busyRetryAfter = time.Second
+)
+
+// Shares of the timeout, of which the figures are for MaxTimeout.
+const (
+	// leastShare is what a call must have: 300 ms. STS answers in 50 to 150, from
+	// another continent in 300. What begins with less would mostly be cut off, count
+	// against the quota, and look as if the region had failed.
+	leastShare = 6
+	// firstShare is what the first attempt may take of nine: 1 s. A second that
+	// begins at once then has 0.8 s.
+	firstShare, firstOf = 5, 9
 )
 
 // Config is what a Client is made of.
 type Config struct {
-	Region        string        // whose STS is asked
-	Endpoint      string        // empty: the region's own
-	Timeout       time.Duration // of an order; 0: MaxTimeout, which is also the most
-	MaxConcurrent int           // orders at a time; more wait within their timeout
+	Region          string        // whose STS is asked
+	FallbackRegions []string      // whose is while the first is not to be had, in this order
+	Endpoint        string        // empty: the region's own; else there can be no other regions
+	Timeout         time.Duration // of an order; 0: MaxTimeout, which is also the most
+	MaxConcurrent   int           // calls at a time, at most: see limit; more orders wait within their timeout
+	PerSecond       int           // calls a second, both attempts counted
 	// Assert gives the token that STS is shown for an order.
 	Assert    func(context.Context, broker.Order) (broker.Assertion, error)
+	Observe   func(Event)       // nil, or told of each event; must be quick and safe for concurrent use
 	Transport http.RoundTripper // nil: one that suits MaxConcurrent
 	Now       func() time.Time  // nil: time.Now
 	Log       *slog.Logger      // nil: nowhere
@@ -46,10 +59,14 @@ type Config struct {
 
 // Client asks STS. It is safe for concurrent use.
 type Client struct {
-	sts     *sts.Client
+	regions []*region // in the order in which they are asked
+	bucket  *rate.Limiter
+	limit   *limit
 	assert  func(context.Context, broker.Order) (broker.Assertion, error)
-	timeout time.Duration
-	places  chan struct{} // one for each order that may be under way
+	observe func(Event)
+	timeout time.Duration // of an order
+	first   time.Duration // of its first call
+	least   time.Duration // that a call must have
 	now     func() time.Time
 	log     *slog.Logger
 }
@@ -59,31 +76,23 @@ var _ broker.Issuer = (*Client)(nil)
 // New checks the configuration. It reads no credentials, from nowhere: the call
 // is not signed.
 func New(cfg Config) (*Client, error) {
-	var errs []error
-	if cfg.Region == "" {
-		errs = append(errs, errors.New("no region"))
-	}
-	if cfg.Timeout < 0 || cfg.Timeout > MaxTimeout {
-		errs = append(errs, fmt.Errorf("timeout %s: at most %s", cfg.Timeout, MaxTimeout))
-	}
-	if cfg.MaxConcurrent < 1 {
-		errs = append(errs, errors.New("at least one order must be allowed at a time"))
-	}
-	if cfg.Assert == nil {
-		errs = append(errs, errors.New("nothing to show STS"))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := validate(cfg); err != nil {
 		return nil, fmt.Errorf("make STS client: %w", err)
 	}
-	client, err := newSTS(cfg)
+	client, err := newHTTP(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make STS client: %w", err)
 	}
 	c := &Client{
-		sts: client, assert: cfg.Assert, timeout: cfg.Timeout, places: make(chan struct{}, cfg.MaxConcurrent), now: cfg.Now, log: cfg.Log,
+		bucket: newBucket(cfg.PerSecond), limit: newLimit(cfg.MaxConcurrent),
+		assert: cfg.Assert, observe: cfg.Observe, timeout: cfg.Timeout, now: cfg.Now, log: cfg.Log,
 	}
 	if c.timeout == 0 {
 		c.timeout = MaxTimeout
+	}
+	c.first, c.least = c.timeout*firstShare/firstOf, c.timeout/leastShare
+	if c.observe == nil {
+		c.observe = func(Event) {}
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -91,38 +100,52 @@ func New(cfg Config) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	for _, name := range slices.Concat([]string{cfg.Region}, cfg.FallbackRegions) {
+		c.regions = append(c.regions, newRegion(name, newSTS(name, cfg.Endpoint, client), c.log))
+	}
 	return c, nil
+}
+
+// validate reports everything that is wrong with a configuration.
+func validate(cfg Config) error {
+	var errs []error
+	if cfg.Region == "" || slices.Contains(cfg.FallbackRegions, "") {
+		errs = append(errs, errors.New("a region without a name"))
+	}
+	if cfg.Endpoint != "" && len(cfg.FallbackRegions) > 0 {
+		errs = append(errs, errors.New("an endpoint is of one region, and there are more"))
+	}
+	if cfg.Timeout < 0 || cfg.Timeout > MaxTimeout {
+		errs = append(errs, fmt.Errorf("timeout %s: at most %s", cfg.Timeout, MaxTimeout))
+	}
+	if cfg.MaxConcurrent < 1 || cfg.PerSecond < 1 {
+		errs = append(errs, errors.New("at least one call must be allowed, at a time and a second"))
+	}
+	if cfg.Assert == nil {
+		errs = append(errs, errors.New("nothing to show STS"))
+	}
+	return errors.Join(errs...)
 }
 
 // Issue implements broker.Issuer.
 func (c *Client) Issue(ctx context.Context, order broker.Order) (broker.Credentials, error) {
 	if err := check(order); err != nil {
-		c.log.LogAttrs(ctx, slog.LevelError, "session policy not sent", slog.String("error", err.Error()))
+		c.alert(ctx, AlertUnproved, "", err)
 		return broker.Credentials{}, fmt.Errorf("%w: %w", broker.ErrInternal, err)
+	}
+	if rest := c.rest(); rest > 0 { // at once, and not after waiting for a turn
+		return broker.Credentials{}, c.noRegion(0, rest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	select {
-	case c.places <- struct{}{}:
-		defer func() { <-c.places }()
-	case <-ctx.Done():
-	}
-	// No place in time, or one in the last moment.
-	if end, _ := ctx.Deadline(); ctx.Err() != nil || time.Until(end) <= 0 {
-		err := fmt.Errorf("%w: %d orders are under way at STS: %w", broker.ErrBusy, cap(c.places), context.DeadlineExceeded)
-		return broker.Credentials{}, broker.WithRetryAfter(err, busyRetryAfter)
-	}
-	assertion, err := c.assert(ctx, order)
+	x := &exchange{order: order}
+	out, err := c.ask(ctx, x)
 	if err != nil {
-		return broker.Credentials{}, fmt.Errorf("%w: %w", broker.ErrInternal, err)
-	}
-	out, err := c.call(ctx, order, assertion)
-	if err != nil {
-		return broker.Credentials{}, c.classify(ctx, err, assertion)
+		return broker.Credentials{}, err
 	}
 	now := c.now()
-	if err := compare(out, order, assertion, now); err != nil {
-		c.log.LogAttrs(ctx, slog.LevelError, "STS did not do what it was asked", slog.String("error", err.Error()))
+	if err := compare(out, order, x.assertion, now); err != nil {
+		c.alert(ctx, AlertAnswer, c.regions[x.region].name, err)
 		return broker.Credentials{}, fmt.Errorf("%w: answer of STS: %w", broker.ErrInternal, err)
 	}
 	return broker.Credentials{
@@ -154,24 +177,19 @@ func check(o broker.Order) error {
 	return nil
 }
 
-// call makes the call, and once more when what went wrong may pass.
-func (c *Client) call(ctx context.Context, o broker.Order, a broker.Assertion) (*sts.AssumeRoleWithWebIdentityOutput, error) {
-	in := &sts.AssumeRoleWithWebIdentityInput{
-		RoleArn:          aws.String(o.Scope.RoleARN.String()),
-		RoleSessionName:  aws.String(o.SessionName),
+// present makes what STS is shown.
+func (c *Client) present(ctx context.Context, x *exchange) error {
+	a, err := c.assert(ctx, x.order)
+	if err != nil {
+		return err
+	}
+	x.assertion = a
+	x.in = &sts.AssumeRoleWithWebIdentityInput{
+		RoleArn:          aws.String(x.order.Scope.RoleARN.String()),
+		RoleSessionName:  aws.String(x.order.SessionName),
 		WebIdentityToken: aws.String(a.Token.Reveal()),
-		Policy:           aws.String(o.Document.String()),
-		DurationSeconds:  aws.Int32(int32(o.Lifetime / time.Second)), //nolint:gosec // at most 43200, see check
+		Policy:           aws.String(x.order.Document.String()),
+		DurationSeconds:  aws.Int32(int32(x.order.Lifetime / time.Second)), //nolint:gosec // at most 43200, see check
 	}
-	for attempt := 1; ; attempt++ {
-		out, err := c.sts.AssumeRoleWithWebIdentity(ctx, in)
-		if err == nil || attempt == attempts || !transient(err) || ctx.Err() != nil {
-			return out, err
-		}
-		select {
-		case <-time.After(pause()):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
+	return nil
 }

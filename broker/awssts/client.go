@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -22,12 +21,9 @@ import (
 // 4096 bytes, so the whole answer has less than 10 kB.
 const maxAnswerBytes = 1 << 20
 
-// newSTS makes the SDK's client. It is put together by hand, and not by
-// config.LoadDefaultConfig, which would look for credentials, profiles and
-// endpoints that are meant for others: a pod's own AWS_ROLE_ARN must not become
-// the broker's, and nothing here may ask the instance metadata. Of the
-// environment, AWS_CA_BUNDLE and the proxies count.
-func newSTS(cfg Config) (*sts.Client, error) {
+// newHTTP makes the HTTP client that all regions share. Of the environment,
+// AWS_CA_BUNDLE and the proxies count.
+func newHTTP(cfg Config) (*http.Client, error) {
 	transport := cfg.Transport
 	if transport == nil {
 		env, err := config.NewEnvConfig()
@@ -38,20 +34,28 @@ func newSTS(cfg Config) (*sts.Client, error) {
 			return nil, err
 		}
 	}
+	return &http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect}, nil
+}
+
+// newSTS makes the SDK's client for a region. It is put together by hand, and not
+// by config.LoadDefaultConfig, which would look for credentials, profiles and
+// endpoints that are meant for others: a pod's own AWS_ROLE_ARN must not become
+// the broker's, and nothing here may ask the instance metadata.
+func newSTS(region, endpoint string, client *http.Client) *sts.Client {
 	options := sts.Options{
-		Region:      cfg.Region, // the region's own endpoint; the global one's tokens are not good everywhere
+		Region:      region, // its own endpoint; the global one's tokens are not good everywhere
 		Credentials: aws.AnonymousCredentials{},
-		HTTPClient:  &http.Client{Transport: limited{transport}, CheckRedirect: refuseRedirect},
+		HTTPClient:  client,
 		Retryer:     aws.NopRetryer{}, // the attempts are counted here
 		Logger:      logging.Nop{},    // it would write to standard error
 	}
-	if cfg.Endpoint != "" {
-		options.BaseEndpoint = aws.String(cfg.Endpoint)
+	if endpoint != "" {
+		options.BaseEndpoint = aws.String(endpoint)
 	}
-	return sts.New(options), nil
+	return sts.New(options)
 }
 
-// newTransport keeps as many connections as there are places: the SDK's own
+// newTransport keeps as many connections to a region as there are places: the SDK's own
 // keeps ten, and shakes hands again for every burst above.
 func newTransport(places int, caBundle string) (*http.Transport, error) {
 	roots, err := readRoots(caBundle)
@@ -89,9 +93,9 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func refuseRedirect(*http.Request, []*http.Request) error {
-	return errors.New("STS redirects, and the token is not sent elsewhere")
-}
+var errRedirect = errors.New("STS redirects, and the token is not sent elsewhere")
+
+func refuseRedirect(*http.Request, []*http.Request) error { return errRedirect }
 
 // limited makes an answer that is too long an error.
 type limited struct{ next http.RoundTripper }
@@ -117,10 +121,4 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
 	return n, err
-}
-
-// pause is the time between two attempts: short, so that both fit into the
-// timeout, and different for each caller.
-func pause() time.Duration {
-	return 50*time.Millisecond + rand.N(100*time.Millisecond) //nolint:gosec // spreads load, guards nothing
 }

@@ -70,10 +70,12 @@ type WebIdentity struct {
 
 // STS says which STS is asked, and how patiently.
 type STS struct {
-	Region        string
-	Endpoint      string
-	Timeout       time.Duration
-	MaxConcurrent int
+	Region          string
+	FallbackRegions []string // none where there is an Endpoint
+	Endpoint        string
+	Timeout         time.Duration
+	MaxConcurrent   int
+	PerSecond       int
 }
 
 // Problem is one thing that is wrong in a file.

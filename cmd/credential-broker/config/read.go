@@ -23,7 +23,7 @@ func (r *reader) config(root node) Config {
 		AdminListen: convert(m["admin_listen"], address),
 		Issuers:     issuers(m["issuers"]),
 		WebIdentity: webIdentity(m["web_identity"]),
-		STS:         sts(m["sts"]),
+		STS:         sts(m["sts"], limits["sts_per_second"]),
 		// A million entries hold about 3 GB; ten million is where a number is a slip.
 		CacheEntries: m["cache"].object()["entries"].integer(1, 10_000_000),
 		TokenBytes:   limits["token_bytes"].integer(256, 8192),
@@ -41,7 +41,7 @@ func (r *reader) config(root node) Config {
 	for _, n := range m["cors"].object()["allowed_origins"].list() {
 		cfg.AllowedOrigins = append(cfg.AllowedOrigins, convert(n, origin))
 	}
-	for _, name := range []string{"per_subject_per_minute", "per_tenant_per_minute", "per_address_failures_per_minute", "sts_per_second"} {
+	for _, name := range []string{"per_subject_per_minute", "per_tenant_per_minute", "per_address_failures_per_minute"} {
 		limits[name].integer(1, 1_000_000)
 		if !limits[name].absent() {
 			cfg.Notes = append(cfg.Notes, fmt.Sprintf("limits.%s is not enforced by this version", name))
@@ -108,17 +108,30 @@ func webIdentity(n node) WebIdentity {
 	return w
 }
 
-func sts(n node) STS {
+func sts(n, perSecond node) STS {
 	m := n.object()
-	if len(m["fallback_regions"].list()) > 0 {
-		m["fallback_regions"].problem("is not supported by this version: leave it empty")
-	}
-	return STS{
+	s := STS{
 		Region:        convert(m["region"], region),
-		Endpoint:      convert(m["endpoint"], optional(httpsURL)),
+		Endpoint:      convert(m["endpoint"], optional(stsURL)),
 		Timeout:       m["timeout"].duration(100*time.Millisecond, 1800*time.Millisecond),
 		MaxConcurrent: m["max_concurrent"].integer(1, 1024),
+		PerSecond:     perSecond.integer(1, 1_000_000),
 	}
+	for _, e := range m["fallback_regions"].list() {
+		name := convert(e, region)
+		switch {
+		case name == "":
+		case name == s.Region || slices.Contains(s.FallbackRegions, name):
+			e.problem("given twice")
+		case s.Region != "" && partition(name) != partition(s.Region):
+			e.problem("is in partition %s, and sts.region in %s: its STS does not know the roles", partition(name), partition(s.Region))
+		}
+		s.FallbackRegions = append(s.FallbackRegions, name)
+	}
+	if s.Endpoint != "" && len(s.FallbackRegions) > 0 {
+		m["fallback_regions"].problem("must be empty where sts.endpoint is set: an endpoint is of one region")
+	}
+	return s
 }
 
 func grants(n node) []broker.Grant {
@@ -239,6 +252,15 @@ func httpsURL(s string) (string, error) {
 	return s, nil
 }
 
+// stsURL refuses the global endpoint: the sessions that it gives are not good in
+// every region.
+func stsURL(s string) (string, error) {
+	if u, err := url.Parse(s); err == nil && strings.EqualFold(u.Hostname(), "sts.amazonaws.com") {
+		return "", fmt.Errorf("%q: the global endpoint; leave it empty for that of sts.region", s)
+	}
+	return httpsURL(s)
+}
+
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
@@ -268,6 +290,18 @@ func region(s string) (string, error) {
 		return "", fmt.Errorf("%q: not the name of an AWS region, such as ap-northeast-1", s)
 	}
 	return s, nil
+}
+
+// partition is the part of AWS that a region is in.
+func partition(region string) policy.Partition {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return policy.AWSChina
+	case strings.HasPrefix(region, "us-gov-"):
+		return policy.AWSUSGov
+	default:
+		return policy.AWS
+	}
 }
 
 var grantNameForm = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z`)

@@ -156,7 +156,9 @@ func (d *doctor) issue(ctx context.Context, order broker.Order) (escape.Session,
 	if err != nil {
 		return escape.Session{}, err
 	}
-	client, err := awssts.New(awssts.Config{Region: d.cfg.STS.Region, Endpoint: d.cfg.STS.Endpoint, MaxConcurrent: 1, Assert: assert})
+	client, err := awssts.New(awssts.Config{
+		Region: d.cfg.STS.Region, Endpoint: d.cfg.STS.Endpoint, MaxConcurrent: 1, PerSecond: d.cfg.STS.PerSecond, Assert: assert,
+	})
 	if err != nil {
 		return escape.Session{}, err
 	}

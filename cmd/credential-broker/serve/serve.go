@@ -87,8 +87,8 @@ func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
 		return nil, err
 	}
 	issuer, err := awssts.New(awssts.Config{
-		Region: cfg.STS.Region, Endpoint: cfg.STS.Endpoint, Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent,
-		Assert: assert, Log: o.Log,
+		Region: cfg.STS.Region, FallbackRegions: cfg.STS.FallbackRegions, Endpoint: cfg.STS.Endpoint,
+		Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: assert, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
