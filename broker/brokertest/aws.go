@@ -32,7 +32,9 @@ type AWSConfig struct {
 	// others are: the first forgets the session policy, the second lets every
 	// session do everything. They are for tests that have to turn red.
 	IgnoreSessionPolicies, EnforceNothing bool
-	Now                                   func() time.Time // nil: time.Now
+	// SessionLife, when not 0, ends every session after so long, whatever was asked for.
+	SessionLife time.Duration
+	Now         func() time.Time // nil: time.Now
 }
 
 // AWS is a local account: STS and S3 on one address, told apart as their
@@ -62,7 +64,7 @@ func NewAWS(cfg AWSConfig) (*AWS, error) {
 	var err error
 	a.STS, err = localsts.New(localsts.Config{
 		Region: Region, AccountID: Account, Providers: cfg.Providers, Roles: cfg.Roles,
-		IgnoreSessionPolicies: cfg.IgnoreSessionPolicies, Now: cfg.Now,
+		IgnoreSessionPolicies: cfg.IgnoreSessionPolicies, MaxLife: cfg.SessionLife, Now: cfg.Now,
 		Authenticate: func(r *http.Request) (string, error) {
 			id, body, err := verifier.Verify(r)
 			if err == nil {
@@ -83,7 +85,11 @@ func NewAWS(cfg AWSConfig) (*AWS, error) {
 
 // ServeHTTP implements http.Handler.
 func (a *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/" && (r.Method == http.MethodPost || r.URL.Query().Has("Action")) {
+	method := r.Method
+	if method == http.MethodOptions { // a preflight belongs to the service that it is about
+		method = r.Header.Get("Access-Control-Request-Method")
+	}
+	if r.URL.Path == "/" && (method == http.MethodPost || r.URL.Query().Has("Action")) {
 		a.STS.ServeHTTP(w, r)
 		return
 	}

@@ -147,6 +147,30 @@ func TestOneAddressIsSTSAndS3(t *testing.T) {
 	}
 }
 
+// A page's preflight is answered by the service that it is about: STS lets any
+// page ask, S3's own address, which is no bucket's, lets none.
+func TestAPreflightIsForTheServiceItIsAbout(t *testing.T) {
+	w := newWorld(t, func(c *brokertest.AWSConfig) { c.Buckets[0].AllowedOrigins = []string{"https://page.test"} })
+	for _, tc := range []struct {
+		method, path, want string
+	}{{"POST", "/", "*"}, {"GET", "/", ""}, {"GET", "/" + brokertest.Bucket, "https://page.test"}} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, w.url+tc.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", "https://page.test")
+		r.Header.Set("Access-Control-Request-Method", tc.method)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Access-Control-Allow-Origin"); got != tc.want {
+			t.Errorf("%s %s: allows %q, want %q", tc.method, tc.path, got, tc.want)
+		}
+	}
+}
+
 // What must turn checks red does so: each way of being broken gives away what the
 // good account keeps.
 func TestAnAccountCanBeBroken(t *testing.T) {

@@ -60,6 +60,9 @@ type Config struct {
 	// IgnoreSessionPolicies reads the session policy of a call and then forgets
 	// it, as some servers do: for tests that have to notice.
 	IgnoreSessionPolicies bool
+	// MaxLife, when not 0, ends every session after so long, whatever the call asked
+	// for: what holds credentials can then be seen to run out in seconds.
+	MaxLife time.Duration
 	// Fail, when not nil, may answer in the server's place: for tests of failure.
 	Fail func(http.ResponseWriter, *http.Request) bool
 	HTTP *http.Client // reaches the issuers; nil: a client with a short timeout
@@ -141,6 +144,9 @@ func refuse(code, format string, args ...any) error {
 
 // ServeHTTP answers an action of the query protocol.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if cors(w, r) {
+		return
+	}
 	if s.cfg.Fail != nil && s.cfg.Fail(w, r) {
 		return
 	}
@@ -263,6 +269,9 @@ func (s *Server) assume(ctx context.Context, form map[string]string) (any, error
 	}
 	if s.cfg.IgnoreSessionPolicies {
 		policy = nil
+	}
+	if s.cfg.MaxLife > 0 {
+		in.duration = min(in.duration, s.cfg.MaxLife)
 	}
 	session := s.open(r, token, in, policy)
 	return assumeResponse{
