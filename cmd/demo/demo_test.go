@@ -77,7 +77,8 @@ func TestAWrongCallIsSaid(t *testing.T) {
 		{[]string{"--nonsense"}, 2, "--nonsense"},
 		{anyPorts("--aws", "0.0.0.0:0"), 1, "loopback"},
 		{anyPorts("--issuer", taken.Addr().String()), 1, "--issuer"},
-		{[]string{"--help"}, 0, "--[no-]headless"},
+		{[]string{"--help"}, 0, "--headless"},
+		{[]string{"--headless", "--config", "none.yaml"}, 2, "none.yaml"},
 	} {
 		var out bytes.Buffer
 		if code := run(t.Context(), tc.args, &out, &out); code != tc.code || !strings.Contains(out.String(), tc.says) {
@@ -88,7 +89,7 @@ func TestAWrongCallIsSaid(t *testing.T) {
 
 func TestTheSigningKeyIsGoneAfterTheDemo(t *testing.T) {
 	s, err := start(t.Context(), options{
-		Broker: "127.0.0.1:0", Issuer: "127.0.0.1:0", AWS: "127.0.0.1:0", Page: "127.0.0.1:3000", Mode: modeMinted, log: io.Discard,
+		Broker: "127.0.0.1:0", Issuer: "127.0.0.1:0", AWS: "127.0.0.1:0", Page: "127.0.0.1:3000", Mode: modeMinted, Headless: true, log: io.Discard,
 	})
 	if err != nil {
 		t.Fatal(err)

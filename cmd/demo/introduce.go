@@ -9,7 +9,9 @@ import (
 // introduction is what a person reads once all is ready.
 const introduction = `
 The credential broker, on this machine only.
-
+{{if .Page}}
+  Open this:  {{.Page}}
+{{end}}
   broker      {{.Broker}}
   local Auth0 {{.Issuer}}   (mode {{.Mode}})
   local AWS   {{.S3}}       STS and S3; bucket {{.Bucket}}, region {{.Region}}
@@ -55,9 +57,29 @@ What the broker decides goes to this terminal, a line of JSON each. Ctrl-C stops
 
 `
 
+// ownIntroduction is that of --config.
+const ownIntroduction = `
+The credential broker, with {{.Config}}.
+{{if .Page}}
+  Open this:  {{.Page}}
+{{end}}
+  broker      {{.Broker}}
+  Auth0       {{.Issuer}}   (mode {{.Mode}})
+  bucket      {{.Bucket}}, region {{.Region}}{{if .S3}}, at {{.S3}}{{end}}
+
+The page's address has to be known to the Auth0 application (callback, log-out and web origins) and to the
+bucket's CORS configuration. What the broker decides goes where audit.output says, a line of JSON each.
+Ctrl-C stops it all.
+
+`
+
 // introduce writes the addresses and the lines to try.
 func introduce(w io.Writer, s *story) error {
-	t, err := template.New("introduction").Parse(strings.TrimPrefix(introduction, "\n"))
+	text := introduction
+	if s.Own {
+		text = ownIntroduction
+	}
+	t, err := template.New("introduction").Parse(strings.TrimPrefix(text, "\n"))
 	if err != nil {
 		return err
 	}

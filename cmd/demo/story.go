@@ -38,6 +38,7 @@ type story struct {
 	Page     string `json:"page"` // empty: there is none
 
 	Mode string `json:"-"`
+	Own  bool   `json:"-"` // a real tenant's, by --config
 
 	Config string `json:"-"` // file: the broker's configuration, for the other commands
 
@@ -47,6 +48,9 @@ type story struct {
 	ended  <-chan struct{} // closed when a part has failed or stop was called
 	auth0  *localauth0.Server
 	aws    *brokertest.AWS
+	broker config.Config
+
+	stopBroker context.CancelFunc // the broker alone
 }
 
 // start brings everything up and returns when the broker is ready. What it
@@ -66,39 +70,88 @@ func start(ctx context.Context, o options) (*story, error) {
 
 // begin opens the addresses, so that each part knows the others', and starts
 // the parts.
-func (s *story) begin(ctx context.Context, o options) (err error) {
-	var listeners [3]net.Listener
-	for i, part := range []struct{ flag, addr string }{{"--broker", o.Broker}, {"--issuer", o.Issuer}, {"--aws", o.AWS}} {
-		if listeners[i], err = brokertest.Listen(ctx, part.addr); err != nil {
-			return fmt.Errorf("%w (another address: %s)", err, part.flag)
-		}
+func (s *story) begin(ctx context.Context, o options) error {
+	if o.Config != "" {
+		return s.beginOwn(ctx, o)
 	}
-	s.Broker, s.Issuer, s.S3 = "http://"+listeners[0].Addr().String(), "http://"+listeners[1].Addr().String()+"/", "http://"+listeners[2].Addr().String()
-	s.STS = s.S3
-
-	if s.auth0, err = brokertest.NewAuth0(s.Issuer, pageOrigin(o), o.Mode == modeForwarded); err != nil {
-		return err
-	}
-	cfg, err := s.configure(o)
+	broker, err := s.listen(ctx, "--broker", o.Broker, &s.Broker)
 	if err != nil {
 		return err
 	}
-	if s.aws, err = newAWS(cfg, o); err != nil {
+	issuer, err := s.listen(ctx, "--issuer", o.Issuer, &s.Issuer)
+	if err != nil {
 		return err
 	}
-	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[1], brokertest.TrimSlashes(s.auth0)) })
-	s.parts.Go(func() error { return brokertest.Serve(ctx, listeners[2], s.aws) })
-	return s.startBroker(ctx, listeners[0], cfg, o)
+	local, err := s.listen(ctx, "--aws", o.AWS, &s.S3)
+	if err != nil {
+		return err
+	}
+	page, origin, err := s.listenPage(ctx, o)
+	if err != nil {
+		return err
+	}
+	s.Issuer += "/"
+	s.STS = s.S3
+
+	if s.auth0, err = brokertest.NewAuth0(s.Issuer, origin, o.Mode == modeForwarded); err != nil {
+		return err
+	}
+	if s.broker, err = s.configure(o.Mode, origin); err != nil {
+		return err
+	}
+	if s.aws, err = newAWS(s.broker, origin, o); err != nil {
+		return err
+	}
+	s.parts.Go(func() error { return brokertest.Serve(ctx, issuer, brokertest.TrimSlashes(s.auth0)) })
+	s.parts.Go(func() error { return brokertest.Serve(ctx, local, s.aws) })
+	if err := s.startBroker(ctx, broker, o); err != nil || page == nil {
+		return err
+	}
+	if err := s.sow(); err != nil {
+		return err
+	}
+	return s.startPage(ctx, page, s.demoPage(), o)
+}
+
+// listen opens an address and says what it has become.
+func (s *story) listen(ctx context.Context, flag, addr string, is *string) (net.Listener, error) {
+	l, err := brokertest.Listen(ctx, addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w (another address: %s)", err, flag)
+	}
+	*is = "http://" + l.Addr().String()
+	return l, nil
+}
+
+// listenPage opens the page's address, if there is a page. The origin is that of
+// whoever stands there: without a page, Vite's own server does, on the same port.
+func (s *story) listenPage(ctx context.Context, o options) (l net.Listener, origin string, err error) {
+	if o.Headless {
+		return nil, "http://" + o.Page, nil
+	}
+	if l, err = s.listen(ctx, "--page", o.Page, &s.Page); err != nil {
+		return nil, "", err
+	}
+	return l, s.Page, nil
+}
+
+func (s *story) startPage(ctx context.Context, l net.Listener, c pageConfig, o options) error {
+	page, err := newPage(o.dist, c)
+	if err != nil {
+		return err
+	}
+	s.parts.Go(func() error { return brokertest.Serve(ctx, l, page) })
+	return nil
 }
 
 // newAWS is the account that the configuration asks for: what it deploys is what
 // `credential-broker iam` prints.
-func newAWS(cfg config.Config, o options) (*brokertest.AWS, error) {
+func newAWS(cfg config.Config, origin string, o options) (*brokertest.AWS, error) {
 	setup, err := account.Of(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make local AWS: %w", err)
 	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{pageOrigin(o)}}}}
+	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{origin}}}}
 	for _, p := range setup.Providers {
 		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
 	}
@@ -158,12 +211,12 @@ grants:
 `
 
 // configure writes and reads the broker's configuration.
-func (s *story) configure(o options) (_ config.Config, err error) {
+func (s *story) configure(mode, origin string) (_ config.Config, err error) {
 	if s.folder, err = os.MkdirTemp("", "credential-broker-demo-"); err != nil {
 		return config.Config{}, fmt.Errorf("make a folder for the configuration: %w", err)
 	}
 	key := ""
-	if o.Mode == modeMinted {
+	if mode == modeMinted {
 		if key, err = s.signingKey(); err != nil {
 			return config.Config{}, err
 		}
@@ -172,7 +225,7 @@ func (s *story) configure(o options) (_ config.Config, err error) {
 	t, err := template.New("configuration").Parse(configuration)
 	if err == nil {
 		err = t.Execute(&text, map[string]string{
-			"Page": pageOrigin(o), "Issuer": s.Issuer, "Audience": s.Audience, "Mode": s.Mode, "Key": key, "Broker": s.Broker,
+			"Page": origin, "Issuer": s.Issuer, "Audience": s.Audience, "Mode": s.Mode, "Key": key, "Broker": s.Broker,
 			"STSAudience": brokertest.STSAudience, "Region": s.Region, "STS": s.STS, "RoleARN": brokertest.RoleARN, "Bucket": s.Bucket,
 			"SPA": localauth0.DemoSPA, "CLI": localauth0.DemoCLI,
 		})
@@ -188,9 +241,10 @@ func (s *story) configure(o options) (_ config.Config, err error) {
 }
 
 // startBroker runs the very service that the container runs, in this process.
-func (s *story) startBroker(ctx context.Context, listener net.Listener, cfg config.Config, o options) error {
+func (s *story) startBroker(ctx context.Context, listener net.Listener, o options) error {
+	ctx, s.stopBroker = context.WithCancel(ctx)
 	ready := make(chan struct{})
-	service, err := serve.New(cfg, serve.Options{
+	service, err := serve.New(s.broker, serve.Options{
 		Listener: listener, Stdout: o.log, Log: slog.New(slog.NewJSONHandler(o.log, nil)), Ready: func() { close(ready) },
 	})
 	if err != nil {
@@ -238,6 +292,3 @@ func (s *story) Close() error {
 	}
 	return err
 }
-
-// pageOrigin is the origin of the page, which may call Auth0, the broker and the bucket.
-func pageOrigin(o options) string { return "http://" + o.Page }
