@@ -36,6 +36,7 @@ func blank(size int64) answer {
 	return body(func(context.Context) io.Reader { return io.LimitReader(spaces{}, size) })
 }
 
+// Threat cases DS02 to DS05 and DS07.
 func TestNoBadAnswerReplacesGoodKeys(t *testing.T) {
 	const discovery = acme + ".well-known/openid-configuration"
 	document := func(issuer, keys any) answer {
@@ -111,6 +112,7 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Threat case DS03.
 func TestNoMoreThanTheBoundIsRead(t *testing.T) {
 	inRoom(t, func(_ *testing.T, r *room) {
 		rest := &io.LimitedReader{R: spaces{}, N: 300 << 20}

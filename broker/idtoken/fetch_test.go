@@ -72,6 +72,7 @@ func TestACompressedSetIsRead(t *testing.T) {
 	}
 }
 
+// Threat case DS06.
 func TestTheBoundOfAnAnswerHoldsAfterDecompression(t *testing.T) {
 	set := jwks(jwkOf("a1", acmeRSA()))
 	bomb := compressed([]byte(set + strings.Repeat(" ", 100<<20)))
@@ -97,6 +98,7 @@ func TestHeaderLinesAreBounded(t *testing.T) {
 	}
 }
 
+// Threat case DS05.
 func TestARealRedirectIsNotFollowed(t *testing.T) {
 	elsewhere := make(chan struct{}, 1)
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere <- struct{}{} }))

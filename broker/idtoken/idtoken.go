@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"credential-broker/broker"
@@ -45,6 +46,11 @@ type Config struct {
 	Now       func() time.Time  // nil: time.Now
 	Log       *slog.Logger      // nil: nothing is logged
 
+	// Previous, if set, is the verifier that this one is to follow. The keys of an
+	// issuer that both have, from the same source, are taken over, so that the new one
+	// can begin while the issuer is out; how old they are goes along.
+	Previous *Verifier
+
 	// Observe, if set, is told of each attempt to get an issuer's keys: nil for a
 	// good one. It is called from one goroutine per issuer and must not block.
 	Observe func(issuer string, err error)
@@ -67,7 +73,9 @@ type Verifier struct {
 	maxLifetime time.Duration
 	tokenBytes  int
 	now         func() time.Time
+	client      *http.Client
 	started     chan struct{} // capacity 1: full once Start has been called
+	work        sync.WaitGroup
 }
 
 var _ broker.Verifier = (*Verifier)(nil)
@@ -91,17 +99,29 @@ func New(cfg Config) (*Verifier, error) {
 		maxLifetime: cfg.MaxLifetime,
 		tokenBytes:  cfg.TokenBytes,
 		now:         cfg.Now,
+		client:      newClient(cfg.Transport),
 		started:     make(chan struct{}, 1),
 	}
-	client := newClient(cfg.Transport)
 	for _, i := range cfg.Issuers {
-		v.issuers[i.URL] = &issuer{Issuer: i, keys: newKeySet(cfg, i, client)}
+		v.issuers[i.URL] = &issuer{Issuer: i, keys: newKeySet(cfg, i, v.client)}
 	}
 	return v, nil
 }
 
+// keysOf returns the keys of an issuer from the same source, or nil.
+func (v *Verifier) keysOf(i Issuer) *keySet {
+	if v == nil {
+		return nil
+	}
+	if own, ok := v.issuers[i.URL]; ok && own.JWKSURL == i.JWKSURL {
+		return own.keys
+	}
+	return nil
+}
+
 // Start begins to fetch and refresh each issuer's keys, apart from one another,
-// and returns at once; see Ready. The work ends with ctx. It can be called once.
+// and returns at once; see Ready. The work ends with ctx; see Wait. It can be
+// called once.
 func (v *Verifier) Start(ctx context.Context) error {
 	select {
 	case v.started <- struct{}{}:
@@ -109,20 +129,14 @@ func (v *Verifier) Start(ctx context.Context) error {
 		return errors.New("start verifier: already started")
 	}
 	for _, i := range v.issuers {
-		go i.keys.run(ctx)
+		v.work.Go(func() { i.keys.run(ctx) })
 	}
 	return nil
 }
 
-// Ready returns nil once the first keys of every issuer are there, and until then
-// an error that names the issuers without. Keys that grow old later do not undo
-// it: the tokens of that issuer are refused, those of the others are not.
-func (v *Verifier) Ready() error {
-	var errs []error
-	for url, i := range v.issuers {
-		if i.keys.good.Load() == nil {
-			errs = append(errs, fmt.Errorf("%w: issuer %s: no keys yet", broker.ErrKeysUnavailable, url))
-		}
-	}
-	return errors.Join(errs...)
+// Wait returns when the work that Start began has ended, and its connections are
+// closed.
+func (v *Verifier) Wait() {
+	v.work.Wait()
+	v.client.CloseIdleConnections()
 }

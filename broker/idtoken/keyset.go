@@ -18,9 +18,10 @@ const (
 	// refreshEvery is how long a key that the issuer has withdrawn goes on working.
 	// At twelve small requests an hour and issuer, it costs next to nothing.
 	refreshEvery = 5 * time.Minute
-	// coolDown is the least time between two fetches once there are keys, whatever
-	// tokens come and whether the fetch succeeds: who invents key names gets the
-	// issuer asked twice a minute and no more.
+	// coolDown is the least time between two fetches for the sake of a key that is
+	// not known, whatever tokens come and whether the fetch succeeds: who invents key
+	// names gets the issuer asked twice a minute and no more. A refresh that was due
+	// anyway does not count, so that a key which is used right after it is found too.
 	coolDown = 30 * time.Second
 	// firstRetry is the first pause while there are no keys; it doubles up to coolDown.
 	firstRetry = time.Second
@@ -38,13 +39,15 @@ type keySet struct {
 	log     *slog.Logger
 	observe func(issuer string, err error)
 	wake    chan struct{} // capacity 1: a caller has claimed a fetch
+	first   chan struct{} // closed when there are keys
 	stopped chan struct{} // closed when run has ended
 
 	good atomic.Pointer[answer] // the last good one; nil: none yet
 
 	mu     sync.Mutex    // guards what follows
-	flight chan struct{} // closed when the claimed fetch has ended; nil: none is claimed
+	flight chan struct{} // closed when the fetch under way has ended; nil: there is none
 	began  time.Time     // when the last fetch was claimed
+	asked  time.Time     // when the last fetch was claimed for the sake of an unknown key
 	err    error         // what the last fetch came to
 }
 
@@ -56,15 +59,33 @@ type answer struct {
 
 func newKeySet(cfg Config, i Issuer, client *http.Client) *keySet {
 	log := cfg.Log.With(slog.String("issuer", i.URL))
-	return &keySet{
+	s := &keySet{
 		issuer:  i.URL,
 		fetch:   source{client: client, issuer: i.URL, jwksURL: i.JWKSURL, log: log}.fetch,
 		now:     cfg.Now,
 		log:     log,
 		observe: cfg.Observe,
 		wake:    make(chan struct{}, 1),
+		first:   make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
+	s.inherit(cfg.Previous.keysOf(i))
+	return s
+}
+
+// inherit begins with the keys of another set of the same source, as old as they
+// are, and with its cool-down.
+func (s *keySet) inherit(from *keySet) {
+	if from == nil {
+		return
+	}
+	if good := from.good.Load(); good != nil {
+		s.good.Store(good)
+		close(s.first)
+	}
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	s.asked = from.asked
 }
 
 // find returns the key of that name. A known one never waits. An unknown one
@@ -109,18 +130,19 @@ func (s *keySet) held(kid string) (key, bool, error) {
 }
 
 // claim returns the fetch to wait for, the one under way or a new one, or nil if
-// the last was begun too short a time ago. The claim is made before the fetch and
-// stands whatever comes of it.
+// the last of its kind was begun too short a time ago. The claim is made before
+// the fetch and stands whatever comes of it.
 func (s *keySet) claim() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flight == nil {
-		if s.now().Sub(s.began) < coolDown {
+		if s.now().Sub(s.asked) < coolDown {
 			return nil
 		}
 		s.flight, s.began = make(chan struct{}), s.now()
 		s.wake <- struct{}{} // has room: only a claim fills it, only refresh ends one
 	}
+	s.asked = s.began
 	return s.flight
 }
 
@@ -157,8 +179,8 @@ func (s *keySet) refresh(ctx context.Context) error {
 	s.mu.Unlock()
 
 	keys, err := s.fetch(ctx)
-	if err == nil {
-		s.good.Store(&answer{keys: keys, at: s.now()})
+	if err == nil && s.good.Swap(&answer{keys: keys, at: s.now()}) == nil {
+		close(s.first)
 	}
 
 	s.mu.Lock()

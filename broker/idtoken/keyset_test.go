@@ -49,6 +49,7 @@ func TestTheZeroVerifierRefuses(t *testing.T) {
 	}
 }
 
+// Threat case DS08, at the start.
 func TestStartRetriesWithPausesThatGrowUntilReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrigin()
@@ -120,7 +121,8 @@ func TestKeysAreRefreshedEveryFiveMinutes(t *testing.T) {
 	})
 }
 
-// CC22
+// Threat case CC22: what a token of that key had cached needs a token that is
+// verified, and there is none.
 func TestAWithdrawnKeyStopsWorkingAtTheNextRefresh(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.origin.serve(acme, jwks(jwkOf("a2", globexRSA())))
@@ -164,6 +166,7 @@ func TestTheWorkEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// The alert of threat case DS07, among others.
 func TestAFailedFetchIsLoggedUnlessTheWorkHasEnded(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer answer
@@ -197,6 +200,7 @@ func TestAFailedFetchIsLoggedUnlessTheWorkHasEnded(t *testing.T) {
 	}
 }
 
+// Threat case DS08, afterwards.
 func TestKeysServeForADayWithoutTheIssuerAndNoLonger(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.after(6 * time.Minute) // a second good answer
