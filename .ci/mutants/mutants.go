@@ -46,6 +46,7 @@ func targets() []target {
 		{dir: "broker/webidentity", tests: []string{"broker/webidentity"}},
 		{dir: "broker/awssts", tests: []string{"broker/awssts"}},
 		{dir: "broker/credcache", tests: []string{"broker/credcache"}},
+		{dir: "broker/limits", tests: []string{"broker/limits"}},
 		{dir: "broker/httpapi", tests: []string{"broker/httpapi"}},
 	}
 }
