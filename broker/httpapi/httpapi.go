@@ -30,9 +30,18 @@ type Exchanger interface {
 
 var _ Exchanger = (*broker.Broker)(nil)
 
+// Addresses bounds what fails from one address.
+type Addresses interface {
+	// Check returns ErrRateLimited for an address that has failed too often.
+	Check(netip.Addr) error
+	// Failed counts a request that did not show who it is, or cannot be read.
+	Failed(netip.Addr)
+}
+
 // Config is what an API is made of. Broker, Ready and TokenBytes are needed.
 type Config struct {
 	Broker         Exchanger
+	Addresses      Addresses         // nil: failures are not bounded
 	AllowedOrigins []string          // exact; empty: no browser on another origin
 	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
 	TokenBytes     int               // longest token
@@ -70,10 +79,10 @@ func New(cfg Config) (*API, error) {
 		a.cfg.Now = time.Now
 	}
 	a.public, a.admin = a.newEcho(), a.newEcho()
-	a.public.GET("/v1/credentials", a.credentials)
-	a.public.POST("/v1/credentials", a.credentials)
-	a.public.DELETE("/v1/credentials", a.forget)
-	a.public.GET("/v1/grants", a.grants)
+	a.public.GET("/v1/credentials", a.guard(a.credentials))
+	a.public.POST("/v1/credentials", a.guard(a.credentials))
+	a.public.DELETE("/v1/credentials", a.guard(a.forget))
+	a.public.GET("/v1/grants", a.guard(a.grants))
 	if len(cfg.ClientJS) > 0 {
 		a.public.GET("/v1/client.js", module(cfg.ClientJS))
 		a.public.HEAD("/v1/client.js", module(cfg.ClientJS))

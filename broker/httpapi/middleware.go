@@ -150,6 +150,27 @@ func (a *API) cors(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// guard refuses an address that has failed too often before anything is read of
+// what it brings, and counts its failures: what cannot be read and what does not
+// show who it is. Probes and documents are not guarded: they cost nothing, and AWS
+// and whoever balances the load have addresses too.
+func (a *API) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	if a.cfg.Addresses == nil {
+		return next
+	}
+	return func(c echo.Context) error {
+		address, _ := netip.ParseAddr(c.RealIP()) // what is none is counted as one
+		if err := a.cfg.Addresses.Check(address); err != nil {
+			return err
+		}
+		err := next(c)
+		if err != nil && slices.Contains([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestEntityTooLarge}, refusalFor(err).status) {
+			a.cfg.Addresses.Failed(address)
+		}
+		return err
+	}
+}
+
 func ipNet(p netip.Prefix) *net.IPNet {
 	p = p.Masked()
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}

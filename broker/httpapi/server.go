@@ -15,8 +15,15 @@ const maxConnections = 4096
 
 // NewServer puts limits around a handler: nobody can hold a connection by being
 // slow, or memory by being long.
+//
+// It speaks HTTP/1.1 alone, as whatever ends TLS before it does: without streams
+// there is no flood of them to reset (CVE-2023-44487), and a connection is a
+// request.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
 	return &http.Server{
+		Protocols:         protocols,
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,  // a header of a few kB takes milliseconds
 		ReadTimeout:       10 * time.Second, // with at most 16 kB of body

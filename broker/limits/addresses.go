@@ -61,9 +61,6 @@ func network(address netip.Addr) netip.Prefix {
 	if address.Is6() {
 		bits = ipv6Bits
 	}
-	p, err := address.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
+	p, _ := address.Prefix(bits) // fails of no address only, and then is none
 	return p
 }
