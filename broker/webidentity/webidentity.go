@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ type Minter struct {
 	now              func() time.Time
 	signer           signer
 	documents        map[string][]byte
+	ids              []string // of all keys, in their order
 }
 
 // NewMinter reads the keys: RSA of 2048 to 4096 bits or EC on P-256, as PKCS#8,
@@ -60,7 +62,7 @@ func NewMinter(cfg Config) (*Minter, error) {
 	if len(cfg.Keys) == 0 {
 		return nil, errors.New("web identity: no signing key")
 	}
-	signers := make([]signer, 0, len(cfg.Keys))
+	signers, ids := make([]signer, 0, len(cfg.Keys)), make([]string, 0, len(cfg.Keys))
 	for i, pem := range cfg.Keys {
 		s, err := newSigner(pem)
 		if err != nil {
@@ -71,9 +73,9 @@ func NewMinter(cfg Config) (*Minter, error) {
 				return nil, fmt.Errorf("web identity: signing key %d is given twice", i+1)
 			}
 		}
-		signers = append(signers, s)
+		signers, ids = append(signers, s), append(ids, s.id)
 	}
-	m := &Minter{issuer: cfg.Issuer, audience: cfg.Audience, now: cfg.Now, signer: signers[0]}
+	m := &Minter{issuer: cfg.Issuer, audience: cfg.Audience, now: cfg.Now, signer: signers[0], ids: ids}
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -134,6 +136,10 @@ func (m *Minter) Assert(_ context.Context, order broker.Order) (broker.Assertion
 // Documents returns what is to be published, by path: the discovery document
 // and the JWKS. The caller must not change them.
 func (m *Minter) Documents() map[string][]byte { return m.documents }
+
+// KeyIDs returns the names of the keys, in their order: the first signs, all are
+// published.
+func (m *Minter) KeyIDs() []string { return slices.Clone(m.ids) }
 
 // Forwarder shows STS the caller's own token.
 type Forwarder struct{}

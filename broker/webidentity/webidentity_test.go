@@ -156,7 +156,10 @@ func TestTheFirstKeySignsAndAllArePublished(t *testing.T) {
 	if len(set.Keys) != 2 || set.Keys[0]["alg"] != "RS256" || set.Keys[1]["alg"] != "ES256" || set.Keys[0]["kid"] == set.Keys[1]["kid"] {
 		t.Fatalf("%v", set)
 	}
-	for _, k := range set.Keys {
+	for i, k := range set.Keys {
+		if ids := m.KeyIDs(); len(ids) != 2 || ids[i] != k["kid"] {
+			t.Errorf("named %q", ids)
+		}
 		for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "key_ops"} {
 			if _, ok := k[name]; ok {
 				t.Errorf("%s is published", name)
