@@ -48,6 +48,7 @@ type Config struct {
 	Documents      map[string][]byte // :: path → JSON that anybody may read and cache
 	ClientJS       []byte            // the browser helper, an ES module; empty: not served
 	Ready          func() error      // nil error: requests can be served
+	Status         func() Status     // told on the admin port; nil: nothing is
 	Log            *slog.Logger      // nil: nowhere
 	Now            func() time.Time  // nil: time.Now
 }
@@ -184,32 +185,8 @@ func (a *API) grants(c echo.Context) error {
 	return sendJSON(c, http.StatusOK, body)
 }
 
-// GET /healthz
-func (a *API) healthz(c echo.Context) error {
-	return sendJSON(c, http.StatusOK, []byte(`{"Status":"ok"}`))
-}
-
-// GET /readyz
-func (a *API) readyz(detail bool) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		err := a.cfg.Ready()
-		if err == nil {
-			return sendJSON(c, http.StatusOK, []byte(`{"Status":"ready"}`))
-		}
-		answer := map[string]string{"Status": "not ready"}
-		if detail {
-			answer["Reason"] = err.Error()
-		}
-		body, err := marshal(answer)
-		if err != nil {
-			return err
-		}
-		return sendJSON(c, http.StatusServiceUnavailable, body)
-	}
-}
-
-// document serves what AWS reads to check minted tokens. It changes only with a
-// restart; five minutes bound how long a new key is not seen.
+// document serves what AWS reads to check minted tokens. It changes only with the
+// configuration; five minutes bound how long a new key is not seen.
 func document(body []byte) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "public, max-age=300")

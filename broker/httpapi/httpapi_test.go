@@ -681,6 +681,41 @@ func TestTheProbes(t *testing.T) {
 	}
 }
 
+// What the operator is told, the caller is not.
+func TestTheAdminPortTellsHowItStands(t *testing.T) {
+	at := func(minute int) time.Time {
+		return time.Date(2026, 11, 24, 11, minute, 0, 0, time.FixedZone("CET", 3600)).Add(time.Hour)
+	}
+	var status httpapi.Status
+	h := newHarness(t, func(c *httpapi.Config) { c.Status = func() httpapi.Status { return status } })
+	for _, tc := range []struct {
+		status httpapi.Status
+		want   string
+	}{
+		{httpapi.Status{Revision: "r1", Since: at(0)}, `{"Status":"ready","Revision":"r1","Since":"2026-11-24T11:00:00Z"}`},
+		{
+			httpapi.Status{
+				Revision: "r1", Since: at(0), Reload: &httpapi.Reload{At: at(1), Result: "refused", Problem: errors.New("c.yaml:1:1: lisen: unknown key")},
+				Issuers: []httpapi.Issuer{
+					{URL: "https://a.example/", Keys: 2, Fetched: at(59), Problem: errors.New("status 500")}, {URL: "https://b.example/"},
+				},
+			},
+			`{"Status":"ready","Revision":"r1","Since":"2026-11-24T11:00:00Z","Reload":{"At":"2026-11-24T11:01:00Z","Result":"refused","Problem":"c.yaml:1:1: lisen: unknown key"},` +
+				`"Issuers":[{"Issuer":"https://a.example/","Keys":2,"AgeSeconds":60,"Problem":"status 500"},{"Issuer":"https://b.example/","Keys":0}]}`,
+		},
+	} {
+		status = tc.status
+		w := httptest.NewRecorder()
+		h.api.Admin().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if diff := cmp.Diff(tc.want, w.Body.String()); diff != "" || w.Code != 200 {
+			t.Errorf("%d\n%s", w.Code, diff)
+		}
+		if w := h.do(httptest.NewRequest(http.MethodGet, "/readyz", nil)); w.Body.String() != `{"Status":"ready"}` {
+			t.Errorf("on the public port: %s", w.Body)
+		}
+	}
+}
+
 func TestDocumentsMayBeKept(t *testing.T) {
 	h := newHarness(t, nil)
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
