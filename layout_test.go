@@ -93,6 +93,7 @@ var table = map[string]rules{
 	},
 	"cmd/credential-broker/account": {ours: []string{"broker", "policy", "cmd/credential-broker/config"}, not: pure},
 	"cmd/credential-broker/config":  {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
+	"cmd/credential-broker/watch":   {others: []string{"github.com/fsnotify/fsnotify"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/webidentity",
