@@ -96,8 +96,8 @@ var table = map[string]rules{
 	"cmd/credential-broker/watch":   {others: []string{"github.com/fsnotify/fsnotify"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
-			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/webidentity",
-			"cmd/credential-broker/config",
+			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
+			"broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
 		},
 		others: []string{"golang.org/x/sync"},
 	},

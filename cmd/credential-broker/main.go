@@ -143,17 +143,23 @@ func (w *world) read() (config.Config, error) {
 	return config.Parse(w.config, data, w.lookup)
 }
 
-// Run serves until the process is told to stop.
+// Run serves until the process is told to stop, and reads the configuration again
+// when it changes or when the process is sent SIGHUP.
 func (serveCmd) Run(w *world) error {
 	cfg, err := w.read()
 	if err != nil {
 		return err
 	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	log := slog.New(slog.NewJSONHandler(w.stderr, nil))
 	for _, note := range cfg.Notes {
 		log.LogAttrs(w.ctx, slog.LevelWarn, note)
 	}
-	service, err := serve.New(cfg, serve.Options{Stdout: w.stdout, Log: log})
+	service, err := serve.New(cfg, serve.Options{
+		Stdout: w.stdout, Log: log, Load: w.read, Hangup: hangup, Watch: w.config, Notice: serve.Notice,
+	})
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,7 +63,7 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(env.Cd+"/example.yaml", example, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"chmod": cmdChmod, "await": cmdAwait, "http": cmdHTTP, "status": cmdStatus,
+			"chmod": cmdChmod, "await": cmdAwait, "until": cmdUntil, "hangup": cmdHangup, "http": cmdHTTP, "status": cmdStatus,
 		},
 	})
 }
@@ -99,6 +101,32 @@ func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
 		<-time.After(10 * time.Millisecond)
 	}
 	ts.Fatalf("%s does not answer", args[0])
+}
+
+// until PATTERN URL: until the answer's body matches.
+func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[0])
+	deadline := time.Now().Add(20 * time.Second)
+	body := ""
+	for time.Now().Before(deadline) {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[1], nil)
+		ts.Check(err)
+		resp, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		data, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		ts.Check(err)
+		if body = string(data); pattern.MatchString(body) {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s answers %s", args[1], body)
+}
+
+// hangup: sends SIGHUP to the first program in the background.
+func cmdHangup(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.BackgroundCmds()[0].Process.Signal(syscall.SIGHUP))
 }
 
 // http METHOD URL [HEADER: VALUE]...: prints the answer as curl -i would.

@@ -39,6 +39,7 @@ type Config struct {
 	STS            STS
 	CacheEntries   int
 	TokenBytes     int
+	Limits         Limits
 	Revoked        broker.Revoked
 	AuditOutput    string // "stdout" or a file's path
 	Grants         []broker.Grant
@@ -76,6 +77,13 @@ type STS struct {
 	Timeout         time.Duration
 	MaxConcurrent   int
 	PerSecond       int
+}
+
+// Limits are so many a minute.
+type Limits struct {
+	PerSubject         int
+	PerTenant          int
+	PerAddressFailures int
 }
 
 // Problem is one thing that is wrong in a file.

@@ -264,10 +264,32 @@ func TestTheRevisionChangesWithWhatIsEffective(t *testing.T) {
 	}
 }
 
-func TestLimitsThatAreNotEnforcedAreSaid(t *testing.T) {
-	cfg, err := parse(good+"limits: {per_subject_per_minute: 30}\n", nil)
-	if err != nil || len(cfg.Notes) != 1 || !strings.Contains(cfg.Notes[0], "limits.per_subject_per_minute is not enforced") {
-		t.Errorf("%q, %v", cfg.Notes, err)
+func TestLimitsAreSoManyAMinute(t *testing.T) {
+	for text, want := range map[string]config.Limits{
+		"": {PerSubject: 30, PerTenant: 600, PerAddressFailures: 60},
+		"limits: {per_subject_per_minute: 1, per_tenant_per_minute: 2, per_address_failures_per_minute: 1000000}\n": {PerSubject: 1, PerTenant: 2, PerAddressFailures: 1_000_000},
+	} {
+		cfg, err := parse(good+text, nil)
+		if err != nil || cfg.Limits != want {
+			t.Errorf("%q: %+v, %v", text, cfg.Limits, err)
+		}
+	}
+	for _, name := range []string{"per_subject_per_minute", "per_tenant_per_minute", "per_address_failures_per_minute"} {
+		for _, value := range []string{"0", "-1", "1000001", "many"} {
+			if _, err := parse(good+"limits: {"+name+": "+value+"}\n", nil); err == nil || !strings.Contains(err.Error(), "limits."+name) {
+				t.Errorf("%s: %s: %v", name, value, err)
+			}
+		}
+	}
+}
+
+func TestWhatModeForwardedDoesNotHoldIsSaid(t *testing.T) {
+	forwarded := replace(t, "  mode: minted\n  issuer: https://broker.acme.example\n  signing_keys: [/run/secrets/web-identity.pem]\n", "  mode: forwarded\n")
+	for text, want := range map[string]int{good: 0, forwarded: 1} {
+		cfg, err := parse(text, nil)
+		if err != nil || len(cfg.Notes) != want || want > 0 && !strings.Contains(cfg.Notes[0], "hold only for who asks here") {
+			t.Errorf("%q, %v", cfg.Notes, err)
+		}
 	}
 }
 

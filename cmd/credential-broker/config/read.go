@@ -27,9 +27,14 @@ func (r *reader) config(root node) Config {
 		// A million entries hold about 3 GB; ten million is where a number is a slip.
 		CacheEntries: m["cache"].object()["entries"].integer(1, 10_000_000),
 		TokenBytes:   limits["token_bytes"].integer(256, 8192),
-		Revoked:      broker.Revoked{Subjects: set(revoked["subjects"].texts()), Tenants: set(revoked["tenants"].texts())},
-		AuditOutput:  m["audit"].object()["output"].text(),
-		Grants:       grants(m["grants"]),
+		Limits: Limits{
+			PerSubject:         limits["per_subject_per_minute"].integer(1, 1_000_000),
+			PerTenant:          limits["per_tenant_per_minute"].integer(1, 1_000_000),
+			PerAddressFailures: limits["per_address_failures_per_minute"].integer(1, 1_000_000),
+		},
+		Revoked:     broker.Revoked{Subjects: set(revoked["subjects"].texts()), Tenants: set(revoked["tenants"].texts())},
+		AuditOutput: m["audit"].object()["output"].text(),
+		Grants:      grants(m["grants"]),
 	}
 	whose(m["grants"], cfg)
 	if cfg.WebIdentity.Mode == Forwarded {
@@ -40,12 +45,6 @@ func (r *reader) config(root node) Config {
 	}
 	for _, n := range m["cors"].object()["allowed_origins"].list() {
 		cfg.AllowedOrigins = append(cfg.AllowedOrigins, convert(n, origin))
-	}
-	for _, name := range []string{"per_subject_per_minute", "per_tenant_per_minute", "per_address_failures_per_minute"} {
-		limits[name].integer(1, 1_000_000)
-		if !limits[name].absent() {
-			cfg.Notes = append(cfg.Notes, fmt.Sprintf("limits.%s is not enforced by this version", name))
-		}
 	}
 	return cfg
 }

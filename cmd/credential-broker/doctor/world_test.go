@@ -202,6 +202,7 @@ func (w *world) configuration(mode, issuer, grants string, at backend) string {
 listen: "127.0.0.1:0"
 admin_listen: "127.0.0.1:0"
 trusted_proxies: [127.0.0.0/8]
+limits: {per_subject_per_minute: 100000, per_tenant_per_minute: 100000}
 issuers: [{url: "` + issuer + `", audiences: ["` + brokertest.Audience + `"]` + clients + `}]
 web_identity: ` + identity + `
 sts: {region: ` + at.stsRegion + `, endpoint: "ENDPOINT"}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,36 +23,59 @@ import (
 	"credential-broker/broker/credcache"
 	"credential-broker/broker/httpapi"
 	"credential-broker/broker/idtoken"
-	"credential-broker/broker/webidentity"
+	"credential-broker/broker/limits"
 	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/watch"
 )
 
-// drain is how long requests that are under way have to finish after the signal
-// to stop: an exchange takes 1.8 s at most, a slow reader 15 s. It stays below the
-// 30 s after which Kubernetes kills.
-const drain = 16 * time.Second
-
-// readyPoll is how often readiness is looked at while the service starts.
-const readyPoll = time.Millisecond
+const (
+	// drain is how long requests that are under way have to finish after the ports
+	// are closed: an exchange takes 1.8 s at most, a slow reader 15 s. With Notice it
+	// stays below the 30 s after which Kubernetes kills.
+	drain = 16 * time.Second
+	// cut is how long a request may go on after its connection was cut.
+	cut = 2 * time.Second
+	// Notice is long enough for whoever balances the load to have heard that this one
+	// is not ready: Kubernetes takes a second or two to tell all nodes.
+	Notice = 3 * time.Second
+)
 
 // Options are what a service is given from outside.
 type Options struct {
-	Stdout   io.Writer    // audit records, where the configuration says so
-	Log      *slog.Logger // nil: nowhere
-	Listener net.Listener // nil: opened as the configuration says
-	Ready    func()       // nil, or called once when requests can be served
+	Stdout        io.Writer         // audit records, where the configuration says so
+	Log           *slog.Logger      // nil: nowhere
+	Listener      net.Listener      // nil: opened as the configuration says
+	AdminListener net.Listener      // the same for the admin port
+	Transport     http.RoundTripper // reaches the issuers and STS; nil: each has its own
+	Ready         func()            // nil, or called once when requests can be served
+	Notice        time.Duration     // between the end of readiness and the closing of the ports
+
+	// Load reads the configuration again; nil: it stays as it is.
+	Load func() (config.Config, error)
+	// Hangup asks for it, whether or not anything has changed.
+	Hangup <-chan os.Signal
+	// Watch is the configuration's file: when it changes, or a signing key does, it is
+	// asked for too. Empty: only Hangup does.
+	Watch string
+	// Reloaded, if set, is told what came of it. It must not block.
+	Reloaded func(Reload)
 }
 
 // Service is a broker that has its ports and is not yet running.
 type Service struct {
-	log      *slog.Logger
-	ready    func()
-	verifier *idtoken.Verifier
-	cache    *credcache.Cache
-	stopping atomic.Bool
-	public   endpoint
-	admin    endpoint
-	audit    io.Closer
+	o         Options
+	log       *slog.Logger
+	auditor   broker.Auditor
+	counters  *limits.Counters // go on under another configuration
+	current   atomic.Pointer[generation]
+	drains    sync.WaitGroup         // generations that go on until their requests have ended
+	last      atomic.Pointer[Reload] // nil: there was none
+	watcher   *watch.Watcher         // of reloads alone
+	announced sync.Once
+	stopping  atomic.Bool
+	public    endpoint
+	admin     endpoint
+	audit     io.Closer
 }
 
 type endpoint struct {
@@ -65,139 +89,81 @@ func New(cfg config.Config, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{log: o.Log, ready: o.Ready}
-	api, err := s.wire(cfg, o)
-	if err == nil {
-		err = s.listen(cfg, o, api)
-	}
-	if err != nil {
+	s := &Service{o: o, log: o.Log, counters: limits.NewCounters()}
+	if err := s.open(cfg, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// wire makes the parts, innermost first.
-func (s *Service) wire(cfg config.Config, o Options) (*httpapi.API, error) {
+func (s *Service) open(cfg config.Config, o Options) error {
+	audit, closer, err := openAudit(cfg.AuditOutput, o.Stdout)
+	if err != nil {
+		return err
+	}
+	s.auditor, s.audit = broker.NewAuditLog(audit), closer
+	g, err := s.wire(cfg, o, nil)
+	if err != nil {
+		return err
+	}
+	g.since = time.Now()
+	s.current.Store(g)
+	return s.listen(cfg, o)
+}
+
+// wire makes the parts of one configuration, innermost first. Keys of issuers that
+// the verifier before it has too are taken over.
+func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier) (*generation, error) {
+	g := &generation{cfg: cfg, empty: make(chan struct{})}
 	var err error
-	if s.verifier, err = NewVerifier(cfg, o.Log, nil); err != nil {
+	if g.verifier, err = idtoken.New(verifierConfig(cfg, o.Log, nil, o.Transport, previous)); err != nil {
 		return nil, err
 	}
-	assert, documents, err := NewWebIdentity(cfg.WebIdentity)
-	if err != nil {
+	if g.identity, err = newWebIdentity(cfg.WebIdentity); err != nil {
 		return nil, err
 	}
 	issuer, err := awssts.New(awssts.Config{
 		Region: cfg.STS.Region, FallbackRegions: cfg.STS.FallbackRegions, Endpoint: cfg.STS.Endpoint,
-		Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: assert, Log: o.Log,
+		Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: g.identity.assert, Transport: o.Transport,
+		Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
-	if s.cache, err = credcache.New(credcache.Config{
-		Issuer: issuer, Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
-	}); err != nil {
+	cache, err := credcache.New(credcache.Config{Issuer: issuer, Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4)})
+	if err != nil {
 		return nil, err
 	}
-	audit, err := s.openAudit(cfg.AuditOutput, o.Stdout)
+	g.closers = append(g.closers, cache.Close)
+	limited, err := limits.New(limits.Config{
+		Issuer: cache, Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant,
+	})
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := limits.NewAddresses(limits.AddressConfig{Counters: s.counters, Failures: cfg.Limits.PerAddressFailures})
 	if err != nil {
 		return nil, err
 	}
 	b, err := broker.New(broker.Config{
-		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: s.verifier, Issuer: s.cache, Forgetter: s.cache,
-		Auditor: broker.NewAuditLog(audit), Revoked: cfg.Revoked,
+		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: g.verifier, Issuer: limited, Forgetter: cache,
+		Auditor: s.auditor, Revoked: cfg.Revoked,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return httpapi.New(httpapi.Config{
-		Broker: b, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
-		Documents: documents, ClientJS: client.JS(), Ready: s.readiness, Log: o.Log,
+	g.api, err = httpapi.New(httpapi.Config{
+		Broker: b, Addresses: addresses, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
+		Documents: g.identity.documents, ClientJS: client.JS(), Ready: s.readiness, Status: s.status, Log: o.Log,
 	})
-}
-
-// NewVerifier makes the verifier of the configured issuers. Log and observe, which
-// is told of each attempt to get an issuer's keys, may be nil.
-func NewVerifier(cfg config.Config, log *slog.Logger, observe func(issuer string, err error)) (*idtoken.Verifier, error) {
-	issuers := make([]idtoken.Issuer, len(cfg.Issuers))
-	for i, c := range cfg.Issuers {
-		issuers[i] = idtoken.Issuer{URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL}
-	}
-	return idtoken.New(idtoken.Config{Issuers: issuers, TokenBytes: cfg.TokenBytes, Log: log, Observe: observe})
-}
-
-// Assert gives the token that STS is shown for an order.
-type Assert = func(context.Context, broker.Order) (broker.Assertion, error)
-
-// NewWebIdentity chooses what STS is shown, and returns it with the documents to
-// publish, by path: none in mode forwarded. It reads the signing keys.
-func NewWebIdentity(cfg config.WebIdentity) (Assert, map[string][]byte, error) {
-	if cfg.Mode == config.Forwarded {
-		return webidentity.Forwarder{}.Assert, nil, nil
-	}
-	keys := make([][]byte, len(cfg.SigningKeys))
-	for i, path := range cfg.SigningKeys {
-		var err error
-		if keys[i], err = readKey(path); err != nil {
-			return nil, nil, err
-		}
-	}
-	minter, err := webidentity.NewMinter(webidentity.Config{Issuer: cfg.Issuer, Audience: cfg.Audience, Keys: keys})
-	if err != nil {
-		return nil, nil, err
-	}
-	return minter.Assert, minter.Documents(), nil
-}
-
-// maxKeyBytes bounds a key file; RSA of 4096 bits has 3.3 kB in PEM.
-const maxKeyBytes = 64 << 10
-
-// readKey reads a signing key, which has the power of every tenant. A file that
-// anybody on the machine can read is refused; the group may, since Kubernetes
-// gives mounted secrets to a group (fsGroup).
-func readKey(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
-	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("read signing key: %s has mode %s: it must be a file that others cannot read (chmod 600)", path, mode)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
-	}
-	if len(data) > maxKeyBytes {
-		return nil, fmt.Errorf("read signing key: %s is longer than %d bytes", path, maxKeyBytes)
-	}
-	return data, nil
-}
-
-// openAudit opens where the audit records go.
-func (s *Service) openAudit(output string, stdout io.Writer) (io.Writer, error) {
-	if output == "stdout" {
-		if stdout == nil {
-			return nil, errors.New("open audit log: there is no standard output")
-		}
-		return stdout, nil
-	}
-	f, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("open audit log: %w", err)
-	}
-	s.audit = f
-	return f, nil
+	return g, err
 }
 
 // listen opens the ports.
-func (s *Service) listen(cfg config.Config, o Options, api *httpapi.API) error {
-	s.public = endpoint{httpapi.NewServer(api.Handler(), s.log), o.Listener}
-	s.admin = endpoint{httpapi.NewServer(api.Admin(), s.log), nil}
+func (s *Service) listen(cfg config.Config, o Options) error {
+	s.public = endpoint{httpapi.NewServer(s.serve((*httpapi.API).Handler), s.log), o.Listener}
+	s.admin = endpoint{httpapi.NewServer(s.serve((*httpapi.API).Admin), s.log), o.AdminListener}
 	var lc net.ListenConfig
 	if s.public.listener == nil {
 		l, err := lc.Listen(context.Background(), "tcp", cfg.Listen)
@@ -206,11 +172,13 @@ func (s *Service) listen(cfg config.Config, o Options, api *httpapi.API) error {
 		}
 		s.public.listener = httpapi.Limit(l)
 	}
-	l, err := lc.Listen(context.Background(), "tcp", cfg.AdminListen)
-	if err != nil {
-		return fmt.Errorf("listen for the admin port: %w", err)
+	if s.admin.listener == nil {
+		l, err := lc.Listen(context.Background(), "tcp", cfg.AdminListen)
+		if err != nil {
+			return fmt.Errorf("listen for the admin port: %w", err)
+		}
+		s.admin.listener = httpapi.Limit(l)
 	}
-	s.admin.listener = httpapi.Limit(l)
 	return nil
 }
 
@@ -225,7 +193,7 @@ func (s *Service) readiness() error {
 	if s.stopping.Load() {
 		return errors.New("stopping")
 	}
-	return s.verifier.Ready()
+	return s.current.Load().verifier.Ready()
 }
 
 // Run serves until ctx ends, then lets what is under way finish, and releases
@@ -233,6 +201,7 @@ func (s *Service) readiness() error {
 func (s *Service) Run(ctx context.Context) error {
 	parts, broken := errgroup.WithContext(context.WithoutCancel(ctx))
 	background, stop := context.WithCancel(broken)
+	defer stop()
 	for _, e := range []endpoint{s.public, s.admin} {
 		parts.Go(func() error {
 			if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -241,38 +210,66 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err := s.verifier.Start(background); err != nil {
+	first := s.current.Load()
+	if err := first.start(background); err != nil {
 		parts.Go(func() error { return err }) // ends the others
 	}
-	parts.Go(func() error { s.announce(background); return nil })
+	changes, settle := context.WithCancel(background)
+	var changing sync.WaitGroup
+	changing.Go(func() {
+		if first.verifier.Await(changes) == nil {
+			s.announce(changes)
+		}
+	})
+	changing.Go(func() { s.reloads(changes, background) })
 	select {
 	case <-ctx.Done():
 	case <-broken.Done():
 	}
 	s.stopping.Store(true) // whoever balances the load looks elsewhere from now on
 	s.log.LogAttrs(ctx, slog.LevelInfo, "stopping")
-	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	err := errors.Join(s.public.server.Shutdown(deadline), s.admin.server.Shutdown(deadline))
+	settle()
+	changing.Wait()
+	select {
+	case <-time.After(s.o.Notice):
+	case <-broken.Done():
+	}
+	err := s.shutdown(context.WithoutCancel(ctx))
 	stop()
 	return errors.Join(err, parts.Wait(), s.Close())
 }
 
+// shutdown closes the ports, lets what is under way finish, and ends what works in
+// the background. What does not finish in time is cut off.
+func (s *Service) shutdown(ctx context.Context) error {
+	deadline, cancel := context.WithTimeout(ctx, drain)
+	defer cancel()
+	err := errors.Join(s.public.server.Shutdown(deadline), s.admin.server.Shutdown(deadline))
+	if err != nil {
+		err = errors.Join(err, s.public.server.Close(), s.admin.server.Close())
+	}
+	s.replace(nil)
+	drained := make(chan struct{})
+	go func() {
+		s.drains.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+		return err
+	case <-time.After(cut):
+		return errors.Join(err, errors.New("a request goes on after its connection was cut"))
+	}
+}
+
 // announce says once that requests can be served.
 func (s *Service) announce(ctx context.Context) {
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	for s.readiness() != nil {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+	s.announced.Do(func() {
+		s.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("listen", s.Addr().String()), slog.String("admin_listen", s.AdminAddr().String()))
+		if s.o.Ready != nil {
+			s.o.Ready()
 		}
-	}
-	s.log.LogAttrs(ctx, slog.LevelInfo, "ready", slog.String("listen", s.Addr().String()), slog.String("admin_listen", s.AdminAddr().String()))
-	if s.ready != nil {
-		s.ready()
-	}
+	})
 }
 
 // Close releases what New opened, if Run does not.
@@ -282,8 +279,8 @@ func (s *Service) Close() error {
 			_ = e.listener.Close() // closed by the server already, if it ran
 		}
 	}
-	if s.cache != nil {
-		s.cache.Close()
+	if g := s.current.Load(); g != nil {
+		g.close()
 	}
 	if s.audit == nil {
 		return nil
