@@ -64,6 +64,7 @@ var table = map[string]rules{
 	},
 	"broker/credcache": {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
 	"broker/limits":    {ours: []string{"broker", "policy"}, others: []string{lru}, not: pure[1:]}, // net/netip is under net, and pure
+	"broker/sessions":  {ours: []string{"broker"}, others: []string{lru}, not: pure},
 	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
 	"broker/client":    {not: pure},
 	"broker/httpapi":   {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},

@@ -49,7 +49,7 @@ type Forgetter interface {
 }
 
 // Config is what an exchange is made of. All of it is needed but for Forgetter,
-// Revoked and Now.
+// Revoked, Logouts and Now.
 type Config struct {
 	Revision  string // names this configuration; a part of every cache key
 	Grants    []Grant
@@ -58,6 +58,7 @@ type Config struct {
 	Forgetter Forgetter // nil: there is nothing to forget
 	Auditor   Auditor
 	Revoked   Revoked
+	Logouts   Logouts
 	Now       func() time.Time // nil: time.Now
 }
 
@@ -78,6 +79,9 @@ func New(cfg Config) (*Broker, error) {
 	}
 	if cfg.Verifier == nil || cfg.Issuer == nil || cfg.Auditor == nil {
 		errs = append(errs, errors.New("verifier, issuer and auditor are all needed"))
+	}
+	if !cfg.Logouts.none() && !cfg.Logouts.whole() {
+		errs = append(errs, errors.New("a part of what it takes to hear of log-outs is missing"))
 	}
 	errs = append(errs, ValidateGrants(cfg.Grants))
 	if err := errors.Join(errs...); err != nil {
@@ -162,6 +166,7 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 	}
 	order := b.order(id, req.Token, scope, document)
 	record.describe(order)
+	b.learn(id)
 
 	creds, err := b.cfg.Issuer.Issue(ctx, order)
 	if err != nil {

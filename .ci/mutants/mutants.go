@@ -47,6 +47,7 @@ func targets() []target {
 		{dir: "broker/awssts", tests: []string{"broker/awssts"}},
 		{dir: "broker/credcache", tests: []string{"broker/credcache"}},
 		{dir: "broker/limits", tests: []string{"broker/limits"}},
+		{dir: "broker/sessions", tests: []string{"broker/sessions"}},
 		{dir: "broker/httpapi", tests: []string{"broker/httpapi"}},
 	}
 }

@@ -26,12 +26,13 @@ func (v *Verifier) checkClaims(from Issuer, claims broker.Claims) (broker.Identi
 		// RFC 9449 §7.2, RFC 8705 §3: bound to a key whose proof is not asked for here.
 		return none, invalid("a sender-constrained token (cnf) is no bearer token")
 	}
-	audience, err := audienceOf(claims["aud"])
-	if err != nil {
-		return none, invalid("aud: %w", err)
+	if _, ok := claims["events"]; ok {
+		// RFC 8417 §2.2: it tells of something that happened, as a logout token does.
+		return none, invalid("a security event token (events) is no access token")
 	}
-	if !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(from.Audiences, a) }) {
-		return none, invalid("aud: no configured audience") // RFC 8725 §3.9
+	audience, err := checkAudience(claims, from.Audiences)
+	if err != nil {
+		return none, err
 	}
 	subject, err := nameOf(claims["sub"])
 	if err != nil {
@@ -51,6 +52,19 @@ func (v *Verifier) checkClaims(from Issuer, claims broker.Claims) (broker.Identi
 	return broker.Identity{
 		Issuer: from.URL, Subject: subject, Client: client, Audience: audience, Expiry: expiry, Claims: claims,
 	}, nil
+}
+
+// checkAudience returns the audience, of which one must be configured (RFC 8725
+// §3.9).
+func checkAudience(claims broker.Claims, configured []string) ([]string, error) {
+	audience, err := audienceOf(claims["aud"])
+	if err != nil {
+		return nil, invalid("aud: %w", err)
+	}
+	if !slices.ContainsFunc(audience, func(a string) bool { return slices.Contains(configured, a) }) {
+		return nil, invalid("aud: no configured audience")
+	}
+	return audience, nil
 }
 
 // checkTimes checks exp, iat and nbf (RFC 7519 §4.1) against the clock and

@@ -72,6 +72,9 @@ func (i Issuer) validate() error {
 	if slices.Contains(i.Clients, "") {
 		errs = append(errs, errors.New("clients: one is empty"))
 	}
+	if slices.Contains(i.LogoutAudiences, "") {
+		errs = append(errs, errors.New("logout audiences: one is empty"))
+	}
 	if len(i.Algorithms) == 0 {
 		errs = append(errs, errors.New("algorithms: at least one"))
 	}

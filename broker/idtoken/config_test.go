@@ -24,6 +24,7 @@ func TestNewRefusesWhatWouldNotBeChecked(t *testing.T) {
 		"an issuer twice":                {func(c *idtoken.Config) { c.Issuers = append(c.Issuers, c.Issuers[0]) }, "listed twice"},
 		"no audiences":                   {issuer(func(i *idtoken.Issuer) { i.Audiences = nil }), "audiences: at least one"},
 		"an empty audience":              {issuer(func(i *idtoken.Issuer) { i.Audiences = []string{"a", ""} }), "audiences: at least one"},
+		"an empty logout audience":       {issuer(func(i *idtoken.Issuer) { i.LogoutAudiences = []string{"a", ""} }), "logout audiences: one is empty"},
 		"an empty client":                {issuer(func(i *idtoken.Issuer) { i.Clients = []string{"a", ""} }), "clients: one is empty"},
 		"no algorithms":                  {algorithms(), "algorithms: at least one"},
 		"algorithm none":                 {algorithms("RS256", "none"), `algorithm "none"`},

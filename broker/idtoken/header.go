@@ -3,6 +3,7 @@ package idtoken
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,9 +13,9 @@ const maxKeyID = 128
 // header is what is used of a JOSE header (RFC 7515 §4.1).
 type header struct{ alg, kid string }
 
-// parseHeader reads and checks a header. Members that are neither used nor
-// dangerous are ignored, as RFC 7515 §4 wants it.
-func parseHeader(data []byte) (header, error) {
+// parseHeader reads and checks the header of a token of one of the types. Members
+// that are neither used nor dangerous are ignored, as RFC 7515 §4 wants it.
+func parseHeader(data []byte, types ...string) (header, error) {
 	members, err := parseObject(data)
 	if err != nil {
 		return header{}, err
@@ -28,7 +29,7 @@ func parseHeader(data []byte) (header, error) {
 			return header{}, fmt.Errorf("member %s is refused", name)
 		}
 	}
-	if err := checkType(members); err != nil {
+	if err := checkType(members, types); err != nil {
 		return header{}, err
 	}
 	kid, err := keyID(members)
@@ -42,10 +43,17 @@ func parseHeader(data []byte) (header, error) {
 	return header{alg: alg, kid: kid}, nil
 }
 
-// checkType takes JWTs (RFC 7519 §5.1) and access tokens (RFC 9068 §2.1): no ID
-// token for back-channel logout, no DPoP proof, no other kind that is signed with
-// the same keys.
-func checkType(members map[string]any) error {
+// The types of tokens, as `typ` has them: any (RFC 7519 §5.1), access tokens (RFC
+// 9068 §2.1) and logout tokens (OpenID Connect Back-Channel Logout 1.0 §2.4).
+const (
+	typeJWT    = "jwt"
+	typeAccess = "at+jwt"
+	typeLogout = "logout+jwt"
+)
+
+// checkType takes a token that is of one of the types, or does not say of which:
+// no DPoP proof, no other kind that is signed with the same keys.
+func checkType(members map[string]any, types []string) error {
 	typ, present := members["typ"]
 	if !present {
 		return nil
@@ -55,11 +63,10 @@ func checkType(members map[string]any) error {
 		return errors.New("typ is not a string")
 	}
 	// RFC 7515 §4.1.9: media types, whose case is of no account.
-	switch strings.TrimPrefix(strings.ToLower(text), "application/") {
-	case "jwt", "at+jwt":
-		return nil
+	if !slices.Contains(types, strings.TrimPrefix(strings.ToLower(text), "application/")) {
+		return fmt.Errorf("typ %s is none of %s", quote(text), strings.Join(types, ", "))
 	}
-	return fmt.Errorf("typ %s is neither JWT nor at+jwt", quote(text))
+	return nil
 }
 
 // keyID reads `kid`, of a token as of a key.

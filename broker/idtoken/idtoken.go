@@ -63,6 +63,9 @@ type Issuer struct {
 	Algorithms []string // of RS256, RS384, RS512, ES256, ES384, ES512; none is an error
 	Clients    []string // one of them must be `azp` or `client_id`; none: any client
 	JWKSURL    string   // on the issuer's own host; empty: by discovery
+	// LogoutAudiences are the clients whose log-outs are heard: one of them must be
+	// the `aud` of a logout token; none: the issuer's are refused.
+	LogoutAudiences []string
 }
 
 // Verifier proves identities. It is safe for concurrent use. Until Start has been

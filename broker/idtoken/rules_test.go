@@ -164,10 +164,10 @@ func rules() []row {
 		{"invalid UTF-8 in the header", headerText(`"a1"`, "\"a1\xff\""), "header: text that is not valid Unicode"},
 
 		// header
-		{"typ of a logout token", inHeader("typ", "logout+jwt"), `typ "logout+jwt" is neither`},
-		{"typ of a DPoP proof", inHeader("typ", "dpop+jwt"), `typ "dpop+jwt" is neither`},
-		{"typ empty", inHeader("typ", ""), `typ "" is neither`},
-		{"typ with another tree", inHeader("typ", "text/jwt"), `typ "text/jwt" is neither`},
+		{"typ of a logout token", inHeader("typ", "logout+jwt"), `typ "logout+jwt" is none of`},
+		{"typ of a DPoP proof", inHeader("typ", "dpop+jwt"), `typ "dpop+jwt" is none of`},
+		{"typ empty", inHeader("typ", ""), `typ "" is none of`},
+		{"typ with another tree", inHeader("typ", "text/jwt"), `typ "text/jwt" is none of`},
 		{"typ null", inHeader("typ", nil), "typ is not a string"},
 		{"typ an array", inHeader("typ", []string{"JWT"}), "typ is not a string"},
 		{"kid absent", without("kid"), "kid is not a string"},
@@ -197,6 +197,8 @@ func rules() []row {
 
 		// claims
 		{"cnf: bound to a key", inClaims("cnf", map[string]string{"jkt": "x"}), "sender-constrained"},
+		{"events: a logout token for the API", inClaims("events", map[string]any{logoutEvent: map[string]any{}}), "security event token"},
+		{"events null", inClaims("events", nil), "security event token"},
 		{"cnf null", inClaims("cnf", nil), "sender-constrained"},
 		{"aud absent", without("aud"), "aud: neither"},
 		{"aud another", inClaims("aud", "https://other.example"), "aud: no configured audience"},

@@ -16,7 +16,34 @@ import (
 // before the signature, because refusing floods of old tokens must be cheap. That
 // tells whoever wrote the token only what he wrote.
 func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Identity, error) {
-	var none broker.Identity
+	opened, err := v.open(token, typeJWT, typeAccess)
+	if err != nil {
+		return broker.Identity{}, err
+	}
+	id, err := v.checkClaims(opened.from.Issuer, opened.claims)
+	if err != nil {
+		return broker.Identity{}, err
+	}
+	k, err := opened.prove(ctx)
+	if err != nil {
+		return broker.Identity{}, err
+	}
+	id.KeyID, id.KeyThumbprint = opened.header.kid, k.thumbprint
+	return id, nil
+}
+
+// opened is a token that has been read, and of which nothing is proved.
+type opened struct {
+	parts  compact
+	header header
+	claims broker.Claims
+	from   *issuer
+}
+
+// open reads a token of one of the types, as far as its form, its issuer and its
+// algorithm go.
+func (v *Verifier) open(token broker.Secret, types ...string) (opened, error) {
+	var none opened
 	if token.IsZero() {
 		return none, broker.ErrMissingToken
 	}
@@ -28,7 +55,7 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	if err != nil {
 		return none, invalid("%w", err)
 	}
-	h, err := parseHeader(parts.header)
+	h, err := parseHeader(parts.header, types...)
 	if err != nil {
 		return none, invalid("header: %w", err)
 	}
@@ -44,22 +71,23 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	if !slices.Contains(from.Algorithms, h.alg) { // RFC 8725 §3.1
 		return none, invalid("alg %s is not allowed for the issuer", quote(h.alg))
 	}
-	id, err := v.checkClaims(from.Issuer, claims)
+	return opened{parts: parts, header: h, claims: claims, from: from}, nil
+}
+
+// prove returns the key of the token's own issuer with which it is signed, and an
+// error if there is none.
+func (o opened) prove(ctx context.Context) (key, error) {
+	k, err := o.from.keys.find(ctx, o.header.kid) // only the keys of this very issuer
 	if err != nil {
-		return none, err
+		return key{}, err
 	}
-	k, err := from.keys.find(ctx, h.kid) // only the keys of this very issuer
-	if err != nil {
-		return none, err
+	if o.header.alg != k.alg { // the key decides, not the token
+		return key{}, invalid("alg %s is not the key's %s", o.header.alg, k.alg)
 	}
-	if h.alg != k.alg { // the key decides, not the token
-		return none, invalid("alg %s is not the key's %s", h.alg, k.alg)
+	if err := k.verify(o.parts.signed, o.parts.signature); err != nil {
+		return key{}, invalid("%w", err)
 	}
-	if err := k.verify(parts.signed, parts.signature); err != nil {
-		return none, invalid("%w", err)
-	}
-	id.KeyID, id.KeyThumbprint = h.kid, k.thumbprint
-	return id, nil
+	return k, nil
 }
 
 // invalid is an ErrInvalidToken with its reason. What the token says may be in a
