@@ -98,7 +98,7 @@ var table = map[string]rules{
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
-			"broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
+			"broker/sessions", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
 		},
 		others: []string{"golang.org/x/sync"},
 	},

@@ -85,13 +85,21 @@ func fromEcho(err error) error {
 	}
 }
 
-// sendError is the only writer of refusals.
+// sendError is the only writer of refusals, but for what sendLogoutError writes
+// for it.
 func (a *API) sendError(err error, c echo.Context) {
 	err = fromEcho(err)
 	row := refusalFor(err)
 	note := eventOf(c)
 	note.class, note.err = row.class, err
 	if c.Response().Committed {
+		return
+	}
+	var logout logoutRefusal
+	if errors.As(err, &logout) {
+		if err := sendLogoutError(c, row); err != nil {
+			note.err = errors.Join(note.err, err)
+		}
 		return
 	}
 	h := c.Response().Header()

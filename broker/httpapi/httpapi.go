@@ -38,10 +38,14 @@ type Addresses interface {
 	Failed(netip.Addr)
 }
 
+// Logout takes a logout token; Broker.Logout is one.
+type Logout func(context.Context, broker.Secret) error
+
 // Config is what an API is made of. Broker, Ready and TokenBytes are needed.
 type Config struct {
 	Broker         Exchanger
 	Addresses      Addresses         // nil: failures are not bounded
+	Logout         Logout            // nil: log-outs are not heard
 	AllowedOrigins []string          // exact; empty: no browser on another origin
 	TrustedProxies []netip.Prefix    // whose X-Forwarded-For is believed
 	TokenBytes     int               // longest token
@@ -87,6 +91,9 @@ func New(cfg Config) (*API, error) {
 	if len(cfg.ClientJS) > 0 {
 		a.public.GET("/v1/client.js", module(cfg.ClientJS))
 		a.public.HEAD("/v1/client.js", module(cfg.ClientJS))
+	}
+	if cfg.Logout != nil {
+		a.public.POST("/v1/backchannel-logout", a.guard(a.logout))
 	}
 	for path, body := range cfg.Documents {
 		a.public.GET(path, document(body))

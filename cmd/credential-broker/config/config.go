@@ -53,6 +53,8 @@ type Issuer struct {
 	Algorithms []string
 	Clients    []string
 	JWKSURL    string
+	// LogoutAudiences are Clients where the file names none.
+	LogoutAudiences []string
 }
 
 // The modes of WebIdentity.

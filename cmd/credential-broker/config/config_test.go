@@ -283,6 +283,23 @@ func TestLimitsAreSoManyAMinute(t *testing.T) {
 	}
 }
 
+func TestLogOutsAreHeardOfTheClientsUnlessOthersAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "[]",
+		"    clients: [a, b]\n":       "[a b]",
+		"    logout_audiences: [c]\n": "[c]",
+		"    clients: [a]\n    logout_audiences: [c, d]\n": "[c d]",
+	} {
+		cfg, err := parse(replace(t, "    audiences", text+"    audiences"), nil)
+		if err != nil || fmt.Sprint(cfg.Issuers[0].LogoutAudiences) != want {
+			t.Errorf("%q: %+v, %v", text, cfg.Issuers, err)
+		}
+	}
+	if _, err := parse(replace(t, "    audiences", "    logout_audiences: [\"\"]\n    audiences"), nil); err == nil {
+		t.Error("an empty one is taken")
+	}
+}
+
 func TestWhatModeForwardedDoesNotHoldIsSaid(t *testing.T) {
 	forwarded := replace(t, "  mode: minted\n  issuer: https://broker.acme.example\n  signing_keys: [/run/secrets/web-identity.pem]\n", "  mode: forwarded\n")
 	for text, want := range map[string]int{good: 0, forwarded: 1} {

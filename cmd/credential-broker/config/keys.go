@@ -26,6 +26,7 @@ func Keys() []Key {
 		{"issuers[].audiences", "list", Required, "a token's `aud` must hold one"},
 		{"issuers[].algorithms", "list", "RS256", "of RS256, RS384, RS512, ES256, ES384, ES512: what STS takes"},
 		{"issuers[].clients", "list", "", "`azp` or `client_id` must be one of these; empty: any"},
+		{"issuers[].logout_audiences", "list", "", "client IDs whose Back-Channel Logout is heard: a logout token's `aud` must hold one; empty: those of `clients`, and with none there either, none"},
 		{"issuers[].jwks_url", "URL", "", "on the issuer's host; empty: by discovery"},
 		{"web_identity", "mapping", Required, ""},
 		{"web_identity.mode", "`minted` or `forwarded`", Required, "what STS is shown: a token signed here, or the caller's"},

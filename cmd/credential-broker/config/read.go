@@ -55,7 +55,10 @@ func issuers(n node) []Issuer {
 		m := e.object()
 		i := Issuer{
 			URL: convert(m["url"], httpsURL), Audiences: m["audiences"].texts(), Clients: m["clients"].texts(),
-			JWKSURL: convert(m["jwks_url"], optional(httpsURL)),
+			JWKSURL: convert(m["jwks_url"], optional(httpsURL)), LogoutAudiences: m["logout_audiences"].texts(),
+		}
+		if len(i.LogoutAudiences) == 0 {
+			i.LogoutAudiences = i.Clients
 		}
 		for _, a := range m["algorithms"].list() {
 			i.Algorithms = append(i.Algorithms, convert(a, algorithm))

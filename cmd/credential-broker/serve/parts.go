@@ -26,7 +26,9 @@ func NewVerifier(cfg config.Config, log *slog.Logger, observe func(issuer string
 func verifierConfig(cfg config.Config, log *slog.Logger, observe func(string, error), transport http.RoundTripper, previous *idtoken.Verifier) idtoken.Config {
 	issuers := make([]idtoken.Issuer, len(cfg.Issuers))
 	for i, c := range cfg.Issuers {
-		issuers[i] = idtoken.Issuer{URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL}
+		issuers[i] = idtoken.Issuer{
+			URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL, LogoutAudiences: c.LogoutAudiences,
+		}
 	}
 	return idtoken.Config{Issuers: issuers, TokenBytes: cfg.TokenBytes, Transport: transport, Log: log, Observe: observe, Previous: previous}
 }

@@ -24,6 +24,7 @@ import (
 	"credential-broker/broker/httpapi"
 	"credential-broker/broker/idtoken"
 	"credential-broker/broker/limits"
+	"credential-broker/broker/sessions"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/watch"
 )
@@ -66,7 +67,9 @@ type Service struct {
 	o         Options
 	log       *slog.Logger
 	auditor   broker.Auditor
-	counters  *limits.Counters // go on under another configuration
+	counters  *limits.Counters   // these three go on under another configuration
+	sessions  *sessions.Sessions //
+	replays   *sessions.Replays  //
 	current   atomic.Pointer[generation]
 	drains    sync.WaitGroup         // generations that go on until their requests have ended
 	last      atomic.Pointer[Reload] // nil: there was none
@@ -89,7 +92,7 @@ func New(cfg config.Config, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, log: o.Log, counters: limits.NewCounters()}
+	s := &Service{o: o, log: o.Log, counters: limits.NewCounters(), sessions: sessions.New(), replays: sessions.NewReplays(nil)}
 	if err := s.open(cfg, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -148,13 +151,13 @@ func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier)
 	}
 	b, err := broker.New(broker.Config{
 		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: g.verifier, Issuer: limited, Forgetter: cache,
-		Auditor: s.auditor, Revoked: cfg.Revoked,
+		Auditor: s.auditor, Revoked: cfg.Revoked, Logouts: broker.Logouts{Verifier: g.verifier, Sessions: s.sessions, Replays: s.replays},
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.api, err = httpapi.New(httpapi.Config{
-		Broker: b, Addresses: addresses, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
+		Broker: b, Addresses: addresses, Logout: b.Logout, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
 		Documents: g.identity.documents, ClientJS: client.JS(), Ready: s.readiness, Status: s.status, Log: o.Log,
 	})
 	return g, err
