@@ -21,7 +21,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"credential-broker/broker"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
@@ -49,9 +48,13 @@ type commands struct {
 }
 
 type (
-	serveCmd  struct{}
-	checkCmd  struct{}
-	iamCmd    struct{}
+	serveCmd struct{}
+	checkCmd struct{}
+	iamCmd   struct {
+		DenySessionsBefore string `help:"Print the policy that ends the sessions issued before this time (RFC 3339, or now) instead, with the roles to attach it to: STS cannot recall them." placeholder:"TIME"`
+		Subject            string `help:"With --deny-sessions-before: of this subject only."`
+		Tenant             string `help:"With --deny-sessions-before: in this tenant only."`
+	}
 	doctorCmd struct {
 		TokenFile      string        `help:"A caller's access token." required:"" placeholder:"FILE"`
 		OtherTokenFile string        `help:"A token of the same log-in for another audience, with the same tags: mode forwarded needs one to be proved." placeholder:"FILE"`
@@ -177,21 +180,6 @@ func (checkCmd) Run(w *world) error {
 	}
 	_, err = fmt.Fprintf(w.stdout, "%s: ok, %d grant(s), revision %s\n", w.config, len(cfg.Grants), cfg.Revision)
 	return err
-}
-
-// Run prints what the AWS account needs.
-func (iamCmd) Run(w *world) error {
-	cfg, err := w.read()
-	if err != nil {
-		return err
-	}
-	setup, err := account.Of(cfg)
-	if err != nil {
-		return usageError{err}
-	}
-	out := json.NewEncoder(w.stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(setup)
 }
 
 // errNotProved ends a doctor whose report has said what is wrong.
