@@ -458,7 +458,7 @@ func TestErrorsAreClassifiedByCodeAndOnlyThePassingOnesRetried(t *testing.T) {
 		{"ST10", 400, "RequestThrottledException", "", false, broker.ErrSTSUnavailable, 2, ""},
 		{"ST10", 400, "RequestLimitExceeded", "", false, broker.ErrSTSUnavailable, 2, ""},
 		{"ST10", 400, "TooManyRequestsException", "", false, broker.ErrSTSUnavailable, 2, ""},
-		{"ST10", 503, "SlowDown", "", false, broker.ErrSTSUnavailable, 2, ""},
+		{"ST10", 400, "SlowDown", "", false, broker.ErrSTSUnavailable, 2, ""},
 		{"ST10", 429, "SomethingElse", "", false, broker.ErrSTSUnavailable, 2, ""},
 		{"ST11", 500, "InternalFailure", "", false, broker.ErrSTSUnavailable, 2, ""},
 		{"ST11", 503, "ServiceUnavailable", "", false, broker.ErrSTSUnavailable, 2, ""},

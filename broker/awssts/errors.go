@@ -94,7 +94,7 @@ func byStatus(err error) verdict {
 			return verdict{kind: failing, code: Other}
 		case status == http.StatusTooManyRequests:
 			return verdict{kind: throttled, code: Other}
-		case status >= http.StatusMultipleChoices && status < http.StatusBadRequest: // what keeps the body is not even tried
+		case status < http.StatusBadRequest: // a redirect that keeps the body, which Go does not even try
 			return verdict{rejected, Redirect, AlertEndpoint}
 		}
 	}

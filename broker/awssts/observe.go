@@ -64,9 +64,8 @@ func (a Alert) message() string {
 		return "STS did not do what it was asked: its answer is thrown away"
 	case AlertUnproved:
 		return "session policy not sent"
-	default:
-		return string(a)
 	}
+	return string(a)
 }
 
 // Event is one thing that happened: a call that was made or not, and then Code is

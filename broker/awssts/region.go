@@ -50,8 +50,8 @@ func newRegion(name string, client *sts.Client, log *slog.Logger) *region {
 	r.breaker = gobreaker.NewCircuitBreaker[*answer](gobreaker.Settings{
 		Name: name, MaxRequests: 1, Timeout: openFor,
 		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
-		IsSuccessful: func(err error) bool { return err == nil || judge(err).kind != failing },
-		IsExcluded:   func(err error) bool { return err != nil && judge(err).kind == gone },
+		IsSuccessful: func(err error) bool { return judge(err).kind != failing },
+		IsExcluded:   func(err error) bool { return judge(err).kind == gone },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
 				r.mu.Lock()

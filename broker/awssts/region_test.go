@@ -197,7 +197,7 @@ func TestAfterFiveSecondsOneCallLooksWhetherTheRegionIsBack(t *testing.T) {
 func TestWhileOneCallLooksTheOthersAreToldAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := &fakeSTS{answer: good}
-		c, _ := setup(t, f, func(cfg *awssts.Config) { cfg.MaxConcurrent = 50 })
+		c, _ := setup(t, f, func(cfg *awssts.Config) { cfg.PerSecond = 4 }) // one at once: nobody else may wait for a turn
 		open(t, f, c)
 		<-time.After(5*time.Second + 1)
 		f.answer = after(500*time.Millisecond, good)
@@ -227,7 +227,13 @@ func TestWhileOneCallLooksTheOthersAreToldAtOnce(t *testing.T) {
 func TestManyWhoComeWhenTheBreakerHalfOpensMakeOneCall(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := &fakeSTS{answer: good}
-		c, _ := setup(t, f, func(cfg *awssts.Config) { cfg.MaxConcurrent = 50 })
+		c, _ := setup(t, f, func(cfg *awssts.Config) {
+			cfg.MaxConcurrent = 50
+			cfg.Assert = func(ctx context.Context, o broker.Order) (broker.Assertion, error) {
+				<-time.After(10 * time.Millisecond) // all have come by then
+				return assert(false)(ctx, o)
+			}
+		})
 		open(t, f, c)
 		<-time.After(5*time.Second + 1)
 		f.answer = after(100*time.Millisecond, good)
@@ -253,23 +259,34 @@ func TestManyWhoComeWhenTheBreakerHalfOpensMakeOneCall(t *testing.T) {
 	})
 }
 
-// A caller who goes away from the call that looks does not leave the breaker half
-// open for ever.
+// A caller who goes away from the call that looks leaves the breaker half open: it
+// neither stays so for ever, nor closes.
 func TestWhoGoesAwayFromTheCallThatLooksLeavesItToTheNext(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := &fakeSTS{answer: good}
-		c, _ := setup(t, f, nil)
-		open(t, f, c)
-		<-time.After(5*time.Second + 1)
-		f.answer = hang
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(10*time.Millisecond, cancel)
-		_, _ = c.Issue(ctx, order(t, nil))
-		f.answer = good
-		if _, err := issue(t, c); err != nil || f.calls.Load() != 2 {
-			t.Errorf("%d calls: %v", f.calls.Load(), err)
-		}
-	})
+	for name, back := range map[string]bool{"it is back": true, "it is not": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				f := &fakeSTS{answer: good}
+				c, _ := setup(t, f, nil)
+				open(t, f, c)
+				<-time.After(5*time.Second + 1)
+				f.answer = hang
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(10*time.Millisecond, cancel)
+				_, _ = c.Issue(ctx, order(t, nil))
+				if f.answer = good; !back {
+					f.answer = refusedConnection
+				}
+				for range 3 {
+					if _, err := issue(t, c); (err == nil) != back {
+						t.Error(err)
+					}
+				}
+				if n := f.calls.Load(); back && n != 4 || !back && n != 2 {
+					t.Errorf("%d calls", n)
+				}
+			})
+		})
+	}
 }
 
 func TestTheNextRegionIsAskedAtOnceWhereOneFails(t *testing.T) {
@@ -476,6 +493,39 @@ func TestNoRegionIsSwitchedOn(t *testing.T) {
 		took, err := issue(t, c)
 		if took != 0 || broker.ClassOf(err) != broker.ErrSTSUnavailable || retryAfter(err) != 5*time.Second {
 			t.Errorf("come again in %s: %v", retryAfter(err), err)
+		}
+	})
+}
+
+// That others learned meanwhile that the region is switched off does not change
+// what this order was told.
+func TestAnOrderIsClassifiedByItsOwnAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := &fakeSTS{answer: inTurn(after(100*time.Millisecond, refusal(400, "Throttling", "")), refusal(403, "RegionDisabledException", ""))}
+		c, _ := setup(t, f, nil)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if took, err := issue(t, c); took != 100*time.Millisecond || broker.ClassOf(err) != broker.ErrSTSUnavailable {
+				t.Errorf("after %s: %v", took, err)
+			}
+		})
+		synctest.Wait()
+		if _, err := issue(t, c); broker.ClassOf(err) != broker.ErrSTSRejected {
+			t.Error(err)
+		}
+		wg.Wait()
+	})
+}
+
+// An order that finds the only region switched off takes no turn.
+func TestARegionThatIsSwitchedOffCostsNoTurn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := &fakeSTS{answer: refusal(403, "RegionDisabledException", "")}
+		c, _ := setup(t, f, func(cfg *awssts.Config) { cfg.PerSecond = 1 })
+		for range 5 {
+			if took, err := issue(t, c); took != 0 || broker.ClassOf(err) != broker.ErrSTSRejected {
+				t.Errorf("after %s: %v", took, err)
+			}
 		}
 	})
 }

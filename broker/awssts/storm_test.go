@@ -77,6 +77,9 @@ func bySDK(t testing.TB, f *fakeSTS, bound int, retryer aws.Retryer) func() erro
 // could not be served within 1.8 s: of those who come together, 600 are in the
 // burst, and the others have 1.5 s of turns.
 func TestAThrottlingSTSRefusesNobodyBehindTheAdaptiveLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand calls")
+	}
 	const callers, atATime, quota, bound = 3000, 800, 600, 256
 	type storm struct {
 		refused, calls int64
@@ -106,9 +109,6 @@ func TestAThrottlingSTSRefusesNobodyBehindTheAdaptiveLimit(t *testing.T) {
 	if ideal := time.Duration((callers - quota) * int(time.Second) / quota); adaptive.took > ideal*10/9 {
 		t.Errorf("took %s, ideal %s", adaptive.took, ideal)
 	}
-	if testing.Short() {
-		t.Skip("the fixed bounds, for comparison, are left out")
-	}
 	fixed := run(t, func(t testing.TB, f *fakeSTS) func() error {
 		return bySDK(t, f, bound, retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.RateLimiter = 2, noQuota{} }))
 	})
@@ -130,6 +130,9 @@ func (noQuota) AddTokens(uint) error { return nil }
 // 1,500 callers at one instant, five times what STS takes in a second, who come
 // again when they are told to, as clients do: all are served.
 func TestWhoComesAgainAsToldIsServed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of calls")
+	}
 	inBubble(t, func(t *testing.T) {
 		f := strict(300)
 		c, _ := setup(t, f, func(cfg *awssts.Config) { cfg.MaxConcurrent, cfg.PerSecond = 256, 10_000 })
