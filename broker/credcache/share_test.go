@@ -76,6 +76,48 @@ func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
 	}
 }
 
+// Who is within its share pays for a new entry with the oldest of all, whosever it
+// is, and not with its own.
+func TestWhereNobodyIsOverTheOldestOfAllGoes(t *testing.T) {
+	s := newTestStore(t, 16) // a share is two
+	end := epoch.Add(time.Hour)
+	add := func(of int, subject string) *entry {
+		e := held(tenant(t, fmt.Sprint("t", of)), subject, end)
+		s.add(e, epoch)
+		return e
+	}
+	for of := range 8 {
+		add(of, "first")
+		add(of, "second")
+	}
+	first := add(8, "first")
+	add(8, "second")
+	if _, ok := s.get(first.key()); !ok || s.entries.Len() != 16 {
+		t.Error("its own went")
+	}
+	if n := len(s.tenants); n != 8 || s.tenants[tenant(t, "t0")] != nil {
+		t.Errorf("%d tenants", n)
+	}
+}
+
+// What nobody can be given any more goes before anything that somebody can.
+func TestWhatIsPastServingGoesFirst(t *testing.T) {
+	full, other := tenant(t, "full"), tenant(t, "other")
+	for _, tc := range []struct {
+		left time.Duration // of the other tenant's, of whose hour twenty minutes are the floor
+		want int
+	}{{20 * time.Minute, 1}, {20*time.Minute - time.Second, 0}} {
+		s := newTestStore(t, 16)
+		s.add(held(other, "a", epoch.Add(tc.left)), epoch.Add(-time.Hour))
+		for n := range 16 {
+			s.add(held(full, fmt.Sprint(n), epoch.Add(time.Hour)), epoch)
+		}
+		if _, ok := s.tenants[other]; ok != (tc.want == 1) || s.tenants[full].Len() != 16-tc.want {
+			t.Errorf("with %s left: %d entries of the full tenant", tc.left, s.tenants[full].Len())
+		}
+	}
+}
+
 // shelfModel is the store as it is to be, told by its rules and not by its means.
 type shelfModel struct {
 	most, share int
