@@ -613,6 +613,24 @@ func TestPatternsMatchTheWholeName(t *testing.T) {
 	}
 }
 
+// Threat case DS19: the length is looked at before the pattern is, and the pattern
+// is matched in linear time whatever it is.
+func TestAPatternIsNotAskedAboutALongName(t *testing.T) {
+	pattern, err := broker.CompilePattern("(([a-z])+.)+[A-Z]([a-z])+")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for length, reason := range map[int]string{63: "does not match the grant's pattern", 1 << 20: "tenant: "} {
+		w := newWorld(t)
+		w.cfg.Grants = []broker.Grant{grant(t, "uploads", func(g *broker.Grant) { g.Tenant.Pattern = pattern })}
+		w.identity.Claims["org_id"] = strings.Repeat("a", length)
+		if _, err := w.exchange(t, broker.Request{}); broker.ClassOf(err) != broker.ErrInvalidTenant || !strings.Contains(err.Error(), reason) ||
+			strings.Contains(err.Error(), "pattern") != (length == 63) || len(err.Error()) > 1000 {
+			t.Errorf("%d bytes: %.200v", length, err)
+		}
+	}
+}
+
 func TestRoleARNs(t *testing.T) {
 	for _, s := range []string{
 		"", "arn:aws:iam::123:role/x", "arn:aws:iam::123456789012:user/x", "arn:aws-iso:iam::123456789012:role/x",

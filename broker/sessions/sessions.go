@@ -68,7 +68,7 @@ func NewReplays(now func() time.Time) *Replays {
 func (r *Replays) Once(issuer, id string, until time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known, ok := r.until.Peek(name{issuer, id}); ok && r.now().Before(known) {
+	if known, _ := r.until.Peek(name{issuer, id}); r.now().Before(known) {
 		return false
 	}
 	r.until.Add(name{issuer, id}, until)

@@ -334,6 +334,24 @@ func TestLimitsGoOnUnderAnotherConfiguration(t *testing.T) {
 	})
 }
 
+// Threat case DS13: of one token, one call.
+func TestATokenThatIsShownAgainAndAgainCostsOneCall(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.text = strings.ReplaceAll(w.text, "per_subject_per_minute: 30", "per_subject_per_minute: 1000, per_tenant_per_minute: 1000")
+	}, func(w *world) {
+		token := w.token(alice)
+		first := w.fetches(token, 200)
+		for range 999 {
+			if w.fetches(token, 200) != first {
+				t.Fatal("other credentials")
+			}
+		}
+		if w.fetches(token, 429); w.calls() != 1 {
+			t.Errorf("%d calls", w.calls())
+		}
+	})
+}
+
 // Threat case DS12: what comes without a pause and without a token that is good.
 func TestAnAddressThatFailsTooOftenCostsNothing(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
