@@ -17,8 +17,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: peers client ## every test, under the race detector, in random order
-	go test -race -shuffle=on ./...
+test: peers client page ## every test, under the race detector, in random order
+	go test -race -shuffle=on -timeout 20m ./... # the page in a browser takes two minutes, on a busy machine nine
 	go test ./.ci/mutants
 	@$(MAKE) --no-print-directory not-run
 
@@ -30,6 +30,8 @@ not-run:
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
+	@[ -e $(PAGE)/dist ] || echo "NOT RUN: the page: it needs Node.js 20.19 or newer, npm and the npm registry"
+	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || echo "NOT RUN: the page: it needs Chromium"
 	@for tool in curl jq aws; do command -v $$tool >/dev/null || echo "NOT RUN: the lines to try by hand: they need $$tool"; done
 
 .PHONY: check
@@ -105,6 +107,13 @@ client: $(if $(shell command -v npm),$(CLIENT)/node_modules/.package-lock.json) 
 $(CLIENT)/node_modules/.package-lock.json: $(CLIENT)/package.json $(CLIENT)/package-lock.json
 	cd $(CLIENT) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
+
+# The demo builds its page itself; before the tests, so that their time is not spent on it.
+PAGE := cmd/demo/web
+
+.PHONY: page
+page: ## the demo's page, where npm is
+	@! command -v npm >/dev/null || go run ./cmd/demo --build || $(UNLESS_CI)
 
 .PHONY: build
 build: ## the service, into bin/

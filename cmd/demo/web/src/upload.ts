@@ -53,6 +53,7 @@ export function mountDashboard(uppy: Uploader, target: HTMLElement) {
     fileManagerSelectionType: 'both',
     proudlyDisplayPoweredByUppy: false,
     singleFileFullScreen: false,
+    hideProgressDetails: true, // its estimate begins hours off, and most uploads are over by then
   })
   // Uppy calls a file a list's item even where it is alone and there is no list around it.
   const observer = new MutationObserver(() => target.querySelector('.uppy-Dashboard-files:not([role])')?.setAttribute('role', 'list'))

@@ -6,7 +6,7 @@ export const en = {
   skip: 'Skip to the content',
   language: 'Language',
   theme: 'Colours',
-  themes: { auto: 'As the system', light: 'Light', dark: 'Dark' },
+  themes: { auto: 'Auto', light: 'Light', dark: 'Dark' },
   loading: 'One moment…',
   signIn: 'Sign in',
   signInAnother: 'Sign in as somebody else',

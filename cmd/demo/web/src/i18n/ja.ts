@@ -6,7 +6,7 @@ export const ja: Texts = {
   skip: '本文へ移動',
   language: '言語',
   theme: '配色',
-  themes: { auto: 'システムに合わせる', light: 'ライト', dark: 'ダーク' },
+  themes: { auto: '自動', light: 'ライト', dark: 'ダーク' },
   loading: 'お待ちください…',
   signIn: 'サインイン',
   signInAnother: '別の人としてサインイン',
