@@ -65,7 +65,7 @@ type (
 		SourceIP       string        `name:"source-ip" help:"The address from which S3 sees this machine, for a grant that binds it."`
 		Object         string        `help:"The key of an object inside, for a grant that reads and neither lists nor writes." placeholder:"KEY"`
 		S3Endpoint     string        `name:"s3-endpoint" help:"An S3 that is not AWS's, addressed path-style." placeholder:"URL"`
-		Timeout        time.Duration `help:"Of the whole examination: some 1,500 requests for a role, one after the other." default:"15m"`
+		Timeout        time.Duration `help:"Of the whole examination: some 1,000 requests for a role, one after the other." default:"15m"`
 		JSON           bool          `name:"json" help:"Print one JSON document."`
 	}
 	healthcheckCmd struct {

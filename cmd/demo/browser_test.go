@@ -62,7 +62,10 @@ func (o *outage) stop(ctx context.Context) error {
 			return nil // nobody listens
 		}
 		_ = c.Close()
-		time.Sleep(10 * time.Millisecond) // the service says to nobody that it has let go of its port
+		select { // the service says to nobody that it has let go of its port
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
 	}
 	return context.Cause(ctx)
 }

@@ -78,8 +78,9 @@ func ParseObjectName(s string) (ObjectName, error) {
 	return ObjectName{bucket, key}, nil
 }
 
-// defaultTimeout bounds the examination: about 1,500 small requests for a role,
-// one after the other, at some 200 ms each across an ocean.
+// defaultTimeout bounds the examination: about 1,000 small requests for a role,
+// one after the other, at some 200 ms each across an ocean; more where walls are
+// open, and for several roles.
 const defaultTimeout = 15 * time.Minute
 
 // doctor is one examination.
