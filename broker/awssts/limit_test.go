@@ -217,21 +217,25 @@ func take(t testing.TB, l *limit) {
 }
 
 // line lets n wait, and gives the order in which they are served.
-func line(l *limit, n int, again func(int) bool) (served *[]int) {
-	served = &[]int{}
+func line(l *limit, n int, again func(int) bool) (served func() []int) {
 	var mu sync.Mutex
+	var order []int
 	for i := range n {
 		go func() {
 			if l.enter(context.Background(), again(i)) != nil {
 				return
 			}
 			mu.Lock()
-			*served = append(*served, i)
+			order = append(order, i)
 			mu.Unlock()
 		}()
 		synctest.Wait() // it stands in the line
 	}
-	return served
+	return func() []int {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(order)
+	}
 }
 
 func never(int) bool { return false }
@@ -245,13 +249,13 @@ func TestWhoWaitsIsServedInTheOrderOfArrival(t *testing.T) {
 			l.leave(time.Now(), unknown)
 			synctest.Wait()
 		}
-		for i, got := range *served {
+		for i, got := range served() {
 			if got != i {
-				t.Fatalf("served %d", *served)
+				t.Fatalf("served %d", served())
 			}
 		}
-		if len(*served) != 30 {
-			t.Errorf("%d served", len(*served))
+		if len(served()) != 30 {
+			t.Errorf("%d served", len(served()))
 		}
 	})
 }
@@ -265,8 +269,8 @@ func TestWhoAsksAgainArrivedBeforeTheOthers(t *testing.T) {
 			l.leave(time.Now(), unknown)
 			synctest.Wait()
 		}
-		if want := []int{1, 3, 5, 0, 2, 4}; !slices.Equal(*served, want) {
-			t.Errorf("served %d", *served)
+		if want := []int{1, 3, 5, 0, 2, 4}; !slices.Equal(served(), want) {
+			t.Errorf("served %d", served())
 		}
 	})
 }
@@ -278,16 +282,16 @@ func TestNobodyOvertakes(t *testing.T) {
 		l := newLimit(1)
 		l.gap, l.next = time.Second, time.Now().Add(time.Second)
 		served := line(l, 3, never)
-		if len(*served) != 0 {
-			t.Fatalf("served %d before its time", *served)
+		if len(served()) != 0 {
+			t.Fatalf("served %d before its time", served())
 		}
 		for range 3 {
 			<-time.After(time.Second)
 			synctest.Wait()
 			l.leave(time.Now(), unknown)
 		}
-		if want := []int{0, 1, 2}; !slices.Equal(*served, want) {
-			t.Errorf("served %d", *served)
+		if want := []int{0, 1, 2}; !slices.Equal(served(), want) {
+			t.Errorf("served %d", served())
 		}
 	})
 }

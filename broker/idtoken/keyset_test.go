@@ -105,8 +105,8 @@ func TestKeysAreRefreshedEveryFiveMinutes(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.after(10 * time.Hour)
 		gaps := map[time.Duration]bool{}
-		for i, at := range r.origin.times[1:] {
-			gap := at.Sub(r.origin.times[i])
+		for i, at := range r.origin.moments()[1:] {
+			gap := at.Sub(r.origin.moments()[i])
 			if gap < 5*time.Minute || gap > 5*time.Minute+30*time.Second {
 				t.Errorf("refreshed after %s", gap)
 			}
@@ -204,7 +204,7 @@ func TestAFailedFetchIsLoggedUnlessTheWorkHasEnded(t *testing.T) {
 func TestKeysServeForADayWithoutTheIssuerAndNoLonger(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.after(6 * time.Minute) // a second good answer
-		fetched := r.origin.times[1]
+		fetched := r.origin.moments()[1]
 		r.origin.set(acme+"keys", status(http.StatusInternalServerError))
 		r.after(time.Until(fetched.Add(24 * time.Hour)))
 		r.accepts()
@@ -224,7 +224,7 @@ func TestAfterAFailureTheIssuerIsAskedAgainAfterTheCoolDown(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.origin.set(acme+"keys", status(http.StatusInternalServerError))
 		r.after(time.Hour)
-		times := r.origin.times[1:]
+		times := r.origin.moments()[1:]
 		for i, at := range times[1:] {
 			if gap := at.Sub(times[i]); gap < 30*time.Second || gap > 33*time.Second {
 				t.Errorf("asked again after %s", gap)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,13 @@ func (o *origin) count(url string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.asked[url]
+}
+
+// moments are when acme's keys were asked for.
+func (o *origin) moments() []time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.times)
 }
 
 func (o *origin) all() map[string]int {

@@ -109,7 +109,7 @@ func TestAVerifierThatFollowsAnotherBeginsWithItsKeys(t *testing.T) {
 			t.Fatalf("not ready while the issuer is out: %v", err)
 		}
 		next.accepts()
-		next.after(24*time.Hour - time.Since(r.origin.times[0])) // as old as they were
+		next.after(24*time.Hour - time.Since(r.origin.moments()[0])) // as old as they were
 		next.accepts()
 		next.after(1)
 		next.refuses(broker.ErrKeysUnavailable, "the keys are 24h0m0")
@@ -194,7 +194,7 @@ func TestAwaitEndsWithTheFirstKeysOrWithItsContext(t *testing.T) {
 
 func TestTheStatusSaysHowEachIssuersKeysStand(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
-		first := r.origin.times[0]
+		first := r.origin.moments()[0]
 		r.origin.set(acme+"keys", status(http.StatusInternalServerError))
 		r.after(6 * time.Minute)
 		all := r.v.Status()

@@ -99,7 +99,7 @@ func TestAStormOfUnknownKeysMakesOneFetchInThirtySeconds(t *testing.T) {
 				if n := r.fetches(acme) - 1; n < 3 || n > 4 {
 					t.Errorf("%d fetches in 100 s", n)
 				}
-				times := r.origin.times[1:]
+				times := r.origin.moments()[1:]
 				for i, at := range times[1:] {
 					if gap := at.Sub(times[i]); gap < 30*time.Second {
 						t.Errorf("fetched again after %s", gap)

@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ import (
 func TestADenialEndsTheSessionsThatAreMeant(t *testing.T) {
 	const auth0, other = "https://acme.eu.auth0.com/", "https://globex.eu.auth0.com/"
 	two := func(text string) string {
-		return strings.Replace(text, "issuers: [", "issuers: [{url: "+other+", audiences: [a], clients: [c]}, ", 1)
+		text = strings.Replace(text, "issuers: [", "issuers: [{url: "+other+", audiences: [a], clients: [c]}, ", 1)
+		return strings.ReplaceAll(text, "role_arn:", "match: {claims: {iss: \""+auth0+"\"}}, role_arn:")
 	}
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	// session is what IAM knows of one that the broker made.
@@ -60,7 +62,11 @@ func TestADenialEndsTheSessionsThatAreMeant(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{"arn:aws:iam::123456789012:role/uploads", "arn:aws:iam::123456789012:role/team/own"}, d.Roles); diff != "" {
+			roles := []string{"arn:aws:iam::123456789012:role/uploads", "arn:aws:iam::123456789012:role/reports", "arn:aws:iam::123456789012:role/team/own"}
+			if strings.HasPrefix(name, "minted") { // two grants share one
+				roles = slices.Delete(roles, 1, 2)
+			}
+			if diff := cmp.Diff(roles, d.Roles); diff != "" {
 				t.Error(diff)
 			}
 			deny := parse(t, d.Policy)
