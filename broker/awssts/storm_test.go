@@ -103,10 +103,10 @@ func TestAThrottlingSTSRefusesNobodyBehindTheAdaptiveLimit(t *testing.T) {
 	if adaptive.refused > callers/100 {
 		t.Errorf("%d refused", adaptive.refused)
 	}
-	if wasted := adaptive.calls - callers; wasted > callers/10 { // some 4 %, and it depends on who comes first
+	if wasted := adaptive.calls - callers; wasted > callers/20 {
 		t.Errorf("%d calls for nothing", wasted)
 	}
-	if ideal := time.Duration((callers - quota) * int(time.Second) / quota); adaptive.took > ideal*5/4 {
+	if ideal := time.Duration((callers - quota) * int(time.Second) / quota); adaptive.took > ideal*10/9 {
 		t.Errorf("took %s, ideal %s", adaptive.took, ideal)
 	}
 	fixed := run(t, func(t testing.TB, f *fakeSTS) func() error {
@@ -150,7 +150,7 @@ func TestWhoComesAgainAsToldIsServed(t *testing.T) {
 			}
 		})
 		t.Logf("%d refused, %d came again, %d calls, %s", refused, again.Load(), f.calls.Load(), time.Since(began))
-		if refused > 1500/100 || f.calls.Load() > 1500*5/4 || time.Since(began) > 12*time.Second { // none, 9 % and 8 s; who comes first is chance
+		if refused != 0 || f.calls.Load() > 1500*11/10 || time.Since(began) > 10*time.Second {
 			t.Error("not all were served in time")
 		}
 	})
