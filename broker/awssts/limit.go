@@ -177,9 +177,10 @@ func (l *limit) fewer(began time.Time) {
 	switch now := time.Now(); {
 	case began.Before(l.cut): // of the same round: it was under way at the last decrease
 		l.places = max(1, l.places-1)
-	case l.places > 1:
+	case l.places >= 2:
 		l.places, l.cut = max(1, l.places*afterThrottle), now
-	default:
+	default: // one at a time, and a part of a place that no call can use
+		l.places = 1
 		l.gap = min(max(2*l.gap, shortestGap), longestGap)
 		l.cut, l.next = now, now.Add(l.gap)
 	}

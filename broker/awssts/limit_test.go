@@ -216,6 +216,24 @@ func take(t testing.TB, l *limit) {
 	}
 }
 
+// A part of a place lets no call more be made. While it took the throttles, one
+// call at a time went on at full speed: at about 1.9 places what each throttle
+// took and what each answer gave were even, with three calls of four refused.
+func TestAThrottleOfTheOnlyCallOpensAGap(t *testing.T) {
+	for places, want := range map[float64]struct {
+		places float64
+		gap    time.Duration
+	}{2: {1.8, 0}, 1.999: {1, shortestGap}, 1.8: {1, shortestGap}, 1: {1, shortestGap}} {
+		l := newLimit(4)
+		l.places = places
+		take(t, l)
+		l.leave(time.Now(), refused)
+		if l.places != want.places || l.gap != want.gap {
+			t.Errorf("of %v: %v places and a gap of %s, want %v and %s", places, l.places, l.gap, want.places, want.gap)
+		}
+	}
+}
+
 // line lets n wait, and gives the order in which they are served.
 func line(l *limit, n int, again func(int) bool) (served func() []int) {
 	var mu sync.Mutex
