@@ -113,13 +113,25 @@ func (a *API) sendError(err error, c echo.Context) {
 		}
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 	}
-	body, err := marshal(struct{ Code, Message, RequestId string }{string(row.class), row.message, note.id}) //nolint:revive // RequestId as the SDKs spell it
+	answer := problem{Code: string(row.class), Message: row.message, RequestID: note.id}
+	if c.Path() == uppyPath {
+		answer.Uppy = row.message
+	}
+	body, err := marshal(answer)
 	if err == nil {
 		err = sendJSON(c, row.status, body)
 	}
 	if err != nil {
 		note.err = errors.Join(note.err, err)
 	}
+}
+
+// problem is the body of a refusal: Code and Message are what the AWS SDKs print.
+type problem struct {
+	Code      string
+	Message   string
+	RequestID string `json:"RequestId"`
+	Uppy      string `json:"message,omitempty"` // the same text once more: Uppy prints no other
 }
 
 // challenge is the WWW-Authenticate of RFC 6750 §3: without an error code where

@@ -17,7 +17,7 @@ func TestAFormatThatIsNotKnownIsNotWritten(t *testing.T) {
 	if body, err := render(creds, formatContainer, now); err != nil || len(body) == 0 {
 		t.Fatalf("%q, %v", body, err)
 	}
-	for _, f := range []format{"", "uppy"} {
+	for _, f := range []format{"", "xml"} {
 		if body, err := render(creds, f, now); err == nil || body != nil {
 			t.Errorf("%q: %q, %v", f, body, err)
 		}

@@ -88,6 +88,7 @@ func New(cfg Config) (*API, error) {
 	a.public.POST("/v1/credentials", a.guard(a.credentials))
 	a.public.DELETE("/v1/credentials", a.guard(a.forget))
 	a.public.GET("/v1/grants", a.guard(a.grants))
+	a.public.GET(uppyPath, a.guard(a.credentials))
 	if len(cfg.ClientJS) > 0 {
 		a.public.GET("/v1/client.js", module(cfg.ClientJS))
 		a.public.HEAD("/v1/client.js", module(cfg.ClientJS))
@@ -144,7 +145,11 @@ func (a *API) Handler() http.Handler { return a.public }
 // Admin answers on the admin port: probes with detail.
 func (a *API) Admin() http.Handler { return a.admin }
 
-// GET or POST /v1/credentials
+// uppyPath is where Uppy 4 and 5 look for temporary credentials, below what they
+// take for their Companion. The path says the format.
+const uppyPath = "/s3/sts"
+
+// GET or POST /v1/credentials, GET /s3/sts
 func (a *API) credentials(c echo.Context) error {
 	req, format, err := a.request(c)
 	if err != nil {

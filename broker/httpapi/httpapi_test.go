@@ -133,6 +133,9 @@ func code(t testing.TB, w *httptest.ResponseRecorder) string {
 	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
 		t.Fatalf("%d %q: %v", w.Code, w.Body, err)
 	}
+	if text, ok := e["message"]; ok && text == e["Message"] { // of /s3/sts; see there
+		delete(e, "message")
+	}
 	if len(e) != 3 || e["Message"] == "" || e["RequestId"] != w.Header().Get("X-Request-Id") {
 		t.Errorf("error body %q", w.Body)
 	}
@@ -142,12 +145,17 @@ func code(t testing.TB, w *httptest.ResponseRecorder) string {
 func TestTheFormatsAreExact(t *testing.T) {
 	const scopePart = `"Bucket":"acme-uploads","Region":"ap-northeast-1","Prefix":"tenants/org_acme/","Access":["list","read"],"Grant":"uploads"}`
 	container := `{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"` + secret + `","Token":"` + session + `","Expiration":"2026-11-24T13:00:00Z","AccountId":"123456789012",` + scopePart
+	uppy := `{"credentials":{"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"` + secret + `","SessionToken":"` + session + `","Expiration":"2026-11-24T13:00:00Z"},` +
+		`"bucket":"acme-uploads","region":"ap-northeast-1","prefix":"tenants/org_acme/"}`
 	for target, want := range map[string]string{
 		"/v1/credentials":                  container,
 		"/v1/credentials?format=container": container,
 		"/v1/credentials?format=process":   `{"Version":1,"AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"` + secret + `","SessionToken":"` + session + `","Expiration":"2026-11-24T13:00:00Z","AccountId":"123456789012",` + scopePart,
 		"/v1/credentials?format=js": `{"credentials":{"accessKeyId":"ASIAEXAMPLE","secretAccessKey":"` + secret + `","sessionToken":"` + session + `","expiration":"2026-11-24T13:00:00Z"},` +
 			`"bucket":"acme-uploads","region":"ap-northeast-1","prefix":"tenants/org_acme/","access":["list","read"],"grant":"uploads","serverTime":"2026-11-24T12:00:00Z"}`,
+		"/v1/credentials?format=uppy": uppy,
+		"/s3/sts":                     uppy,
+		"/s3/sts?grant=uploads&access=list&path=x": uppy,
 		"/v1/grants": `{"Grants":[{"Grant":"uploads","Bucket":"acme-uploads","Region":"ap-northeast-1","Prefix":"tenants/org_acme/","Access":["list","read"],"Duration":3600}]}`,
 	} {
 		w := newHarness(t, nil).do(request(http.MethodGet, target, "", nil))
@@ -226,6 +234,7 @@ func TestEveryRoutePassesARefusalOn(t *testing.T) {
 	for _, r := range []*http.Request{
 		request(http.MethodGet, "/v1/credentials", "", nil), request(http.MethodPost, "/v1/credentials", "", nil),
 		request(http.MethodDelete, "/v1/credentials", "", nil), request(http.MethodGet, "/v1/grants", "", nil),
+		request(http.MethodGet, "/s3/sts", "", nil),
 	} {
 		h := newHarness(t, nil)
 		h.err = broker.ErrRevoked
@@ -298,6 +307,8 @@ func TestWhatTheRouterRefuses(t *testing.T) {
 		{http.MethodPut, "/v1/credentials", 405, "method_not_allowed"},
 		{http.MethodPost, "/v1/grants", 405, "method_not_allowed"},
 		{http.MethodPatch, "/healthz", 405, "method_not_allowed"},
+		{http.MethodPost, "/s3/sts", 405, "method_not_allowed"},
+		{http.MethodGet, "/s3/sts/", 404, "not_found"},
 	} {
 		h := newHarness(t, nil)
 		w := h.do(request(tc.method, tc.target, "", func(r *http.Request) { r.Header.Set("X-HTTP-Method-Override", "GET") }))
@@ -320,6 +331,7 @@ func TestEveryAnswerIsItsOwnersAlone(t *testing.T) {
 	for _, r := range []*http.Request{
 		request(http.MethodGet, "/v1/credentials", "", nil),
 		request(http.MethodGet, "/v1/grants", "", nil),
+		request(http.MethodGet, "/s3/sts", "", nil),
 		request(http.MethodDelete, "/v1/credentials", "", nil),
 		request(http.MethodGet, "/v1/credentials?x=1", "", nil),
 		request(http.MethodGet, "/v1/credentials", "", func(r *http.Request) { r.Header.Del("Authorization") }),
@@ -434,7 +446,8 @@ func TestMalformedParametersAreRefused(t *testing.T) {
 		"not decodable":          get("grant=%zz"),
 		"a semicolon":            get("grant=a;b=c"),
 		"format unknown":         get("format=xml"),
-		"format uppy":            get("format=uppy"), // not in this version
+		"format at Uppy's":       request(http.MethodGet, "/s3/sts?format=js", "", nil),
+		"unknown at Uppy's":      request(http.MethodGet, "/s3/sts?acess=read", "", nil),
 		"duration of no time":    get("duration=0"),
 		"duration negative":      get("duration=-900"),
 		"duration of words":      get("duration=long"),
@@ -479,6 +492,23 @@ func TestMalformedParametersAreRefused(t *testing.T) {
 	h := newHarness(t, nil)
 	if w := h.do(post(`{"path":"` + strings.Repeat("a", 16<<10) + `"}`)); w.Code != 413 || code(t, w) != "too_large" || h.calls != 0 {
 		t.Errorf("a large body: %d %s", w.Code, w.Body)
+	}
+}
+
+// Uppy's own client shows the member message and no other, so that this route has
+// it besides, with the same words.
+func TestARefusalSpeaksToUppyToo(t *testing.T) {
+	for target, want := range map[string]bool{"/s3/sts": true, "/v1/credentials?format=uppy": false} {
+		h := newHarness(t, nil)
+		h.err = broker.ErrInvalidTenant
+		w := h.do(request(http.MethodGet, target, "", nil))
+		var e map[string]string
+		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		if w.Code != 403 || e["Code"] != "invalid_tenant" || e["Message"] == "" || (e["message"] == e["Message"]) != want {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
 	}
 }
 
@@ -548,6 +578,8 @@ func TestOnlyTheConfiguredOriginsMayCall(t *testing.T) {
 		{http.MethodOptions, "/v1/credentials", "", 204, false},
 		{http.MethodOptions, "/healthz", "GET", 404, false},
 		{http.MethodOptions, "/v1/credentials", "GET", 204, true},
+		{http.MethodOptions, "/s3/sts", "GET", 204, true},
+		{http.MethodOptions, "/s3/stsx", "GET", 404, false},
 	} {
 		w := newHarness(t, nil).do(request(tc.method, tc.target, "", func(r *http.Request) {
 			r.Header.Set("Origin", "https://app.example.com")

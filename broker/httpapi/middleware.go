@@ -140,7 +140,7 @@ func (a *API) cors(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			return next(c)
 		}
-		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		if !strings.HasPrefix(r.URL.Path, "/v1/") && r.URL.Path != uppyPath {
 			return errNotFound
 		}
 		h.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")

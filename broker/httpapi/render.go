@@ -17,14 +17,15 @@ const (
 	formatContainer format = "container"
 	formatProcess   format = "process"
 	formatJS        format = "js"
+	formatUppy      format = "uppy"
 )
 
 func (f format) check() error {
 	switch f {
-	case formatContainer, formatProcess, formatJS:
+	case formatContainer, formatProcess, formatJS, formatUppy:
 		return nil
 	default:
-		return fmt.Errorf("%q: container, process and js are known", string(f))
+		return fmt.Errorf("%q: container, process, js and uppy are known", string(f))
 	}
 }
 
@@ -79,6 +80,23 @@ type jsCredentials struct {
 	Expiration      string `json:"expiration"`
 }
 
+// uppy is what Uppy 4 and 5 read from their Companion's /s3/sts, and the prefix,
+// which a page needs to name its objects.
+type uppy struct {
+	Credentials uppyCredentials `json:"credentials"`
+	Bucket      string          `json:"bucket"`
+	Region      string          `json:"region"`
+	Prefix      string          `json:"prefix"`
+}
+
+// uppyCredentials has its members' names as STS has them.
+type uppyCredentials struct {
+	AccessKeyID     string `json:"AccessKeyId"`
+	SecretAccessKey string
+	SessionToken    string
+	Expiration      string
+}
+
 // render writes credentials in a format. This file is where secrets leave the
 // process for their owner.
 func render(c broker.Credentials, f format, now time.Time) ([]byte, error) {
@@ -96,6 +114,8 @@ func render(c broker.Credentials, f format, now time.Time) ([]byte, error) {
 		return marshal(process{1, c.AccessKeyID, secret, session, expiration, account, s})
 	case formatJS:
 		return marshal(js{jsCredentials{c.AccessKeyID, secret, session, expiration}, s.Bucket, s.Region, s.Prefix, s.Access, s.Grant, instant(now)})
+	case formatUppy:
+		return marshal(uppy{uppyCredentials{c.AccessKeyID, secret, session, expiration}, s.Bucket, s.Region, s.Prefix})
 	default:
 		return nil, fmt.Errorf("shouldn't happen: format %q", string(f))
 	}

@@ -44,6 +44,8 @@ func known(c echo.Context) []string {
 		return []string{"tenant"}
 	case c.Request().Method == http.MethodDelete:
 		return nil
+	case c.Path() == uppyPath:
+		return []string{"grant", "access", "path", "duration", "tenant"}
 	default:
 		return []string{"grant", "access", "path", "duration", "tenant", "format"}
 	}
@@ -122,6 +124,9 @@ func read(c echo.Context) (parameters, error) {
 		}
 	}
 	p := parameters{Format: formatContainer}
+	if c.Path() == uppyPath {
+		p.Format = formatUppy
+	}
 	for name, value := range given {
 		if !slices.Contains(known(c), name) {
 			return parameters{}, fmt.Errorf("unknown parameter %q", name[:min(len(name), 40)])
