@@ -57,7 +57,7 @@ const (
 var table = map[string]rules{
 	"policy":             {not: pure},
 	"broker":             {ours: []string{"policy"}, not: pure},
-	"broker/idtoken":     {ours: []string{"broker", "policy"}, others: []string{jwx, "golang.org/x/sync"}},
+	"broker/idtoken":     {ours: []string{"broker", "policy"}, others: []string{jwx, lru}},
 	"broker/webidentity": {ours: []string{"broker", "policy"}, others: []string{jwx}},
 	"broker/awssts": {
 		ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go", breaker, "golang.org/x/time/rate"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,16 +71,37 @@ func FuzzClaimsToPolicy(f *testing.F) {
 			if g.Tenant.Request {
 				req.Tenant = tenant
 			}
+			few := only(claims, broker.ClaimsOf(grants))
+			w.identity.Claims = few
+			_, fewErr := w.exchange(t, req)
+			w.identity.Claims = claims
 			creds, err := w.exchange(t, req)
+			if fmt.Sprint(fewErr) != fmt.Sprint(err) {
+				t.Fatalf("%s: %v, but with the claims that the grants ask for alone: %v", g.Name, err, fewErr)
+			}
 			if err != nil {
 				if errors.Is(err, broker.ErrInternal) && subject != "" {
 					t.Fatalf("%s: %v", g.Name, err)
 				}
 				continue
 			}
+			if all, few := w.orders[len(w.orders)-1], w.orders[len(w.orders)-2]; all.Document.String() != few.Document.String() {
+				t.Fatalf("%s: %s, but with the claims that the grants ask for alone: %s", g.Name, all.Document, few.Document)
+			}
 			mustBeApart(t, w.orders[len(w.orders)-1], creds.Scope)
 		}
 	})
+}
+
+// only returns the claims of these names.
+func only(claims broker.Claims, names []string) broker.Claims {
+	few := broker.Claims{}
+	for _, name := range names {
+		if value, ok := claims[name]; ok {
+			few[name] = value
+		}
+	}
+	return few
 }
 
 // mustBeApart holds an order to what its scope says, by other means than those

@@ -3,8 +3,10 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,26 @@ type Match struct {
 	Permissions []string       // each in the claim `permissions`
 	Scopes      []string       // each in the claim `scope`
 	Claims      map[string]any // :: claim (name or JSON Pointer) → string, bool or int64
+}
+
+// ClaimsOf returns the names of the claims that an exchange reads of an identity,
+// so that a Verifier need keep no others: what the grants ask for, each by the name
+// that it has in the token, and `sid`, by which log-outs are heard.
+func ClaimsOf(grants []Grant) []string {
+	names := map[string]bool{"sid": true}
+	for _, g := range grants {
+		if len(g.Match.Permissions) > 0 {
+			names["permissions"] = true
+		}
+		if len(g.Match.Scopes) > 0 {
+			names["scope"] = true
+		}
+		for _, name := range append(slices.Collect(maps.Keys(g.Match.Claims)), g.Tenant.Claim) {
+			names[claimPath(name)[0]] = true
+		}
+	}
+	delete(names, "") // of a grant whose tenant the request names
+	return slices.Sorted(maps.Keys(names))
 }
 
 // holds returns nil when every demand is met, and otherwise the first that is not.

@@ -36,21 +36,28 @@ type Claims map[string]any
 // Pointer (RFC 6901) into the claims ("/app_metadata/tenant"), through objects
 // only.
 func (c Claims) Lookup(name string) (any, bool) {
-	if !strings.HasPrefix(name, "/") {
-		v, ok := c[name]
-		return v, ok
-	}
 	var at any = map[string]any(c)
-	for token := range strings.SplitSeq(name[1:], "/") {
+	for _, member := range claimPath(name) {
 		object, _ := at.(map[string]any) // of anything else: nil, which has no member
-		// RFC 6901 §4: first ~1, then ~0, so that ~01 becomes ~1 and not a slash.
-		token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
 		var ok bool
-		if at, ok = object[token]; !ok {
+		if at, ok = object[member]; !ok {
 			return nil, false
 		}
 	}
 	return at, true
+}
+
+// claimPath returns the members on the way to a claim, the outermost first.
+func claimPath(name string) []string {
+	if !strings.HasPrefix(name, "/") {
+		return []string{name}
+	}
+	path := strings.Split(name[1:], "/")
+	for i, token := range path {
+		// RFC 6901 §4: first ~1, then ~0, so that ~01 becomes ~1 and not a slash.
+		path[i] = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+	}
+	return path
 }
 
 // hasPermission reports whether the array `permissions` holds the name

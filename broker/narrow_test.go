@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -207,4 +208,21 @@ func drawProbe(rt *rapid.T, s policy.Scope) iam.Request {
 		req.Resource = arn + "/" + key
 	}
 	return req
+}
+
+func TestClaimsOfNamesWhatTheGrantsReadAndNoMore(t *testing.T) {
+	got := broker.ClaimsOf([]broker.Grant{
+		grant(t, "a", func(g *broker.Grant) {
+			g.Match = broker.Match{Permissions: []string{"p"}, Claims: map[string]any{"/app~1x/plan": "gold", "iss": "i"}}
+			g.Tenant = broker.TenantRule{Claim: "https://acme.test/tenant"}
+		}),
+		grant(t, "b", func(g *broker.Grant) { g.Match, g.Tenant = broker.Match{}, broker.TenantRule{Request: true} }),
+		grant(t, "c", func(g *broker.Grant) {
+			g.Match, g.Tenant = broker.Match{Scopes: []string{"s"}}, broker.TenantRule{Claim: "/org/id"}
+		}),
+	})
+	want := []string{"app/x", "https://acme.test/tenant", "iss", "org", "permissions", "scope", "sid"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

@@ -49,6 +49,9 @@ func (c Config) validate() error {
 	if c.TokenBytes < 0 || c.TokenBytes > MaxTokenBytes {
 		errs = append(errs, fmt.Errorf("token bytes %d: between 1 and %d", c.TokenBytes, MaxTokenBytes))
 	}
+	if c.Remember < 0 {
+		errs = append(errs, fmt.Errorf("remember %d tokens: negative", c.Remember))
+	}
 	seen := map[string]bool{} // :: URL → it stood before
 	for _, i := range c.Issuers {
 		if seen[i.URL] {

@@ -24,3 +24,6 @@ func ParseKeySet(data []byte, log *slog.Logger) (map[string]TestKey, error) {
 	}
 	return out, nil
 }
+
+// Remembered is how many good tokens are remembered.
+func (v *Verifier) Remembered() int { return v.memo.good.Len() }

@@ -41,6 +41,10 @@ type Config struct {
 	Leeway      time.Duration // for exp, iat and nbf; 0: DefaultLeeway; at most MaxLeeway
 	MaxLifetime time.Duration // the most that exp - iat may be; 0: DefaultMaxLifetime
 	TokenBytes  int           // the longest token; 0: MaxTokenBytes, which is the most
+	Remember    int           // how many checked tokens are remembered, see memo; 0: none
+	// Claims are the names of the claims that an Identity has, so that no more of a
+	// token is kept than somebody asks for; nil: all.
+	Claims []string
 
 	Transport http.RoundTripper // reaches the issuers; nil: one that keeps to the bounds here
 	Now       func() time.Time  // nil: time.Now
@@ -75,6 +79,8 @@ type Verifier struct {
 	leeway      time.Duration
 	maxLifetime time.Duration
 	tokenBytes  int
+	claims      []string // that an Identity has; nil: all
+	memo        memo
 	now         func() time.Time
 	client      *http.Client
 	started     chan struct{} // capacity 1: full once Start has been called
@@ -96,11 +102,17 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, fmt.Errorf("make verifier: %w", err)
 	}
 	cfg = cfg.withDefaults()
+	memo, err := newMemo(cfg.Remember)
+	if err != nil {
+		return nil, fmt.Errorf("make verifier: %w", err)
+	}
 	v := &Verifier{
 		issuers:     make(map[string]*issuer, len(cfg.Issuers)),
 		leeway:      cfg.Leeway,
 		maxLifetime: cfg.MaxLifetime,
 		tokenBytes:  cfg.TokenBytes,
+		claims:      cfg.Claims,
+		memo:        memo,
 		now:         cfg.Now,
 		client:      newClient(cfg.Transport),
 		started:     make(chan struct{}, 1),

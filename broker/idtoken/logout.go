@@ -21,7 +21,11 @@ var _ broker.LogoutVerifier = (*Verifier)(nil)
 // VerifyLogout implements broker.LogoutVerifier by the rules of §2.6: form, issuer,
 // algorithm, key and signature as for access tokens, and claims of its own.
 func (v *Verifier) VerifyLogout(ctx context.Context, token broker.Secret) (broker.Logout, error) {
-	opened, err := v.open(token, typeJWT, typeLogout)
+	raw, err := v.reveal(token)
+	if err != nil {
+		return broker.Logout{}, err
+	}
+	opened, err := v.open(raw, typeJWT, typeLogout)
 	if err != nil {
 		return broker.Logout{}, err
 	}

@@ -37,7 +37,7 @@ func inRoom(t *testing.T, test func(*testing.T, *room), more ...string) {
 
 func newRoom(t *testing.T, o *origin, more ...string) *room {
 	r := &room{t: t, origin: o, outcomes: map[string][]error{}}
-	cfg := idtoken.Config{Transport: o, Observe: func(issuer string, err error) {
+	cfg := idtoken.Config{Transport: o, Remember: 100, Observe: func(issuer string, err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.outcomes[issuer] = append(r.outcomes[issuer], err)

@@ -50,10 +50,7 @@ func newKey(alg string, members map[string]string) (key, error) {
 	return k, nil
 }
 
-// verify returns nil only if signature is the key's over signed.
-func (k key) verify(signed string, signature []byte) error {
-	if k.verifier.Verify([]byte(signed), signature, k.public) != nil {
-		return errors.New("the signature is not the key's")
-	}
-	return nil
+// signed reports whether signature is the key's over text.
+func (k key) signed(text string, signature []byte) bool {
+	return k.verifier.Verify([]byte(text), signature, k.public) == nil
 }

@@ -2,6 +2,8 @@ package idtoken
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,7 +18,15 @@ import (
 // before the signature, because refusing floods of old tokens must be cheap. That
 // tells whoever wrote the token only what he wrote.
 func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Identity, error) {
-	opened, err := v.open(token, typeJWT, typeAccess)
+	raw, err := v.reveal(token)
+	if err != nil {
+		return broker.Identity{}, err
+	}
+	name := digest(sha256.Sum256([]byte(raw)))
+	if said, known := v.memo.recall(name, v.now()); known {
+		return said.identity, said.err
+	}
+	opened, err := v.open(raw, typeJWT, typeAccess)
 	if err != nil {
 		return broker.Identity{}, err
 	}
@@ -26,10 +36,41 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	}
 	k, err := opened.prove(ctx)
 	if err != nil {
+		if errors.Is(err, errForged) {
+			v.memo.forgery(name, opened, k)
+		}
 		return broker.Identity{}, err
 	}
 	id.KeyID, id.KeyThumbprint = opened.header.kid, k.thumbprint
+	id.Claims = v.only(id.Claims)
+	v.memo.accept(name, opened, id)
 	return id, nil
+}
+
+// only returns the claims that an Identity has.
+func (v *Verifier) only(claims broker.Claims) broker.Claims {
+	if v.claims == nil {
+		return claims
+	}
+	few := make(broker.Claims, len(v.claims))
+	for _, name := range v.claims {
+		if value, ok := claims[name]; ok {
+			few[name] = value
+		}
+	}
+	return few
+}
+
+// reveal returns the token's text, if it is not too long to be looked at.
+func (v *Verifier) reveal(token broker.Secret) (string, error) {
+	if token.IsZero() {
+		return "", broker.ErrMissingToken
+	}
+	raw := token.Reveal()
+	if len(raw) > v.tokenBytes { // before anything reads it
+		return "", invalid("longer than %d bytes", v.tokenBytes)
+	}
+	return raw, nil
 }
 
 // opened is a token that has been read, and of which nothing is proved.
@@ -42,15 +83,8 @@ type opened struct {
 
 // open reads a token of one of the types, as far as its form, its issuer and its
 // algorithm go.
-func (v *Verifier) open(token broker.Secret, types ...string) (opened, error) {
+func (v *Verifier) open(raw string, types ...string) (opened, error) {
 	var none opened
-	if token.IsZero() {
-		return none, broker.ErrMissingToken
-	}
-	raw := token.Reveal()
-	if len(raw) > v.tokenBytes { // before anything reads it
-		return none, invalid("longer than %d bytes", v.tokenBytes)
-	}
 	parts, err := parseCompact(raw)
 	if err != nil {
 		return none, invalid("%w", err)
@@ -74,8 +108,11 @@ func (v *Verifier) open(token broker.Secret, types ...string) (opened, error) {
 	return opened{parts: parts, header: h, claims: claims, from: from}, nil
 }
 
+// errForged is the refusal of a token whose signature is not its key's.
+var errForged = classed(broker.ErrInvalidToken, "the signature is not the key's")
+
 // prove returns the key of the token's own issuer with which it is signed, and an
-// error if there is none.
+// error if there is none; with errForged, the key with which it is not.
 func (o opened) prove(ctx context.Context) (key, error) {
 	k, err := o.from.keys.find(ctx, o.header.kid) // only the keys of this very issuer
 	if err != nil {
@@ -84,8 +121,8 @@ func (o opened) prove(ctx context.Context) (key, error) {
 	if o.header.alg != k.alg { // the key decides, not the token
 		return key{}, invalid("alg %s is not the key's %s", o.header.alg, k.alg)
 	}
-	if err := k.verify(o.parts.signed, o.parts.signature); err != nil {
-		return key{}, invalid("%w", err)
+	if !k.signed(o.parts.signed, o.parts.signature) {
+		return k, errForged
 	}
 	return k, nil
 }

@@ -1,6 +1,8 @@
 package idtoken_test
 
 import (
+	"crypto"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"credential-broker/broker"
+	"credential-broker/broker/idtoken"
 )
 
 func TestEachRuleRefusesItsToken(t *testing.T) {
@@ -28,6 +31,11 @@ func TestEachRuleRefusesItsToken(t *testing.T) {
 				t.Errorf("something of the identity is there: %s", diff)
 			}
 			keepsQuiet(t, err, token)
+			again, err := v.Verify(t.Context(), broker.NewSecret(token))
+			refused(t, err, broker.ErrInvalidToken, r.reason)
+			if diff := cmp.Diff(broker.Identity{}, again); diff != "" {
+				t.Errorf("something of the identity is there when it is shown again: %s", diff)
+			}
 		})
 	}
 	// All but the tokens of unknown keys are refused before the issuer is asked; for
@@ -291,22 +299,44 @@ func TestTheClockIsReadToTheLastMoment(t *testing.T) {
 	}
 }
 
-// Threat case DS13: what every request costs, a cache hit too.
+// Threat case DS13: what a token costs at its first sight, and each time after it;
+// and what a forged one does.
 func BenchmarkVerify(b *testing.B) {
-	v := started(b, config(newOrigin()))
+	cfg := config(newOrigin())
+	cfg.Remember = 0
+	rules, memory := started(b, cfg), started(b, config(newOrigin()))
 	for _, alg := range []string{"RS256", "ES256"} {
-		b.Run(alg, func(b *testing.B) {
-			d := newDraft(noon)
-			d.ofGlobex(alg)
-			d.claims["permissions"] = []string{"upload:files", "read:files", "list:files"}
-			d.claims["scope"] = "openid profile email " + strings.Repeat("upload:files ", 20)
-			token := broker.NewSecret(d.mint())
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := v.Verify(b.Context(), token); err != nil {
-					b.Fatal(err)
+		d := newDraft(noon)
+		d.ofGlobex(alg)
+		d.claims["permissions"] = []string{"upload:files", "read:files", "list:files"}
+		d.claims["scope"] = "openid profile email " + strings.Repeat("upload:files ", 20)
+		good := broker.NewSecret(d.mint())
+		d.private = newOf(alg)
+		forged := broker.NewSecret(d.mint())
+		for _, bench := range []struct {
+			name  string
+			v     *idtoken.Verifier
+			token broker.Secret
+			good  bool
+		}{
+			{"first", rules, good, true}, {"again", memory, good, true}, {"forged", rules, forged, false}, {"forged again", memory, forged, false},
+		} {
+			b.Run(alg+" "+bench.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := bench.v.Verify(b.Context(), bench.token); (err == nil) != bench.good {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
+}
+
+// newOf is another key of an algorithm.
+func newOf(alg string) crypto.Signer {
+	if alg == "ES256" {
+		return newECDSA(elliptic.P256())
+	}
+	return newRSA(2048)
 }

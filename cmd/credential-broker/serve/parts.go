@@ -30,7 +30,10 @@ func verifierConfig(cfg config.Config, log *slog.Logger, observe func(string, er
 			URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL, LogoutAudiences: c.LogoutAudiences,
 		}
 	}
-	return idtoken.Config{Issuers: issuers, TokenBytes: cfg.TokenBytes, Transport: transport, Log: log, Observe: observe, Previous: previous}
+	return idtoken.Config{
+		Issuers: issuers, TokenBytes: cfg.TokenBytes, Remember: cfg.CacheEntries, Claims: broker.ClaimsOf(cfg.Grants),
+		Transport: transport, Log: log, Observe: observe, Previous: previous,
+	}
 }
 
 // Assert gives the token that STS is shown for an order.

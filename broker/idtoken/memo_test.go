@@ -1,0 +1,304 @@
+package idtoken_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"credential-broker/broker"
+	"credential-broker/broker/idtoken"
+)
+
+// remembered reports whether a verdict came from what is remembered: by the rules,
+// it takes two parses and some hundred allocations.
+func remembered(t *testing.T, v *idtoken.Verifier, token broker.Secret) bool {
+	t.Helper()
+	ctx := t.Context()
+	return testing.AllocsPerRun(10, func() { _, _ = v.Verify(ctx, token) }) < 3
+}
+
+func TestATokenThatIsShownAgainGivesTheSameIdentity(t *testing.T) {
+	v := started(t, config(newOrigin()))
+	token := secretOf(newDraft(noon))
+	first, err := v.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := v.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Error(diff)
+	}
+	if !remembered(t, v, token) {
+		t.Error("it was checked by the rules again")
+	}
+}
+
+func TestNothingIsRememberedWithoutPlaces(t *testing.T) {
+	cfg := config(newOrigin())
+	cfg.Remember = 0
+	v := started(t, cfg)
+	for _, d := range []*draft{newDraft(noon), forged(noon)} {
+		token := secretOf(d)
+		_, _ = v.Verify(t.Context(), token)
+		if remembered(t, v, token) {
+			t.Error("a verdict is remembered")
+		}
+	}
+}
+
+// forged is a good token under another's signature.
+func forged(now time.Time) *draft {
+	d := newDraft(now)
+	d.private = globexRSA()
+	return d
+}
+
+// An entry is of the very bytes: whatever is changed in a token that is remembered
+// has the rules speak.
+func TestAnotherByteIsAnotherToken(t *testing.T) {
+	v := started(t, config(newOrigin()))
+	good := newDraft(noon).mint()
+	if _, err := v.Verify(t.Context(), broker.NewSecret(good)); err != nil {
+		t.Fatal(err)
+	}
+	for at := range len(good) {
+		other := []byte(good)
+		other[at] ^= 1
+		if _, err := v.Verify(t.Context(), broker.NewSecret(string(other))); !errors.Is(err, broker.ErrInvalidToken) {
+			t.Fatalf("byte %d changed: %v", at, err)
+		}
+	}
+	for _, other := range []string{good[:len(good)-1], good + "A", good + "."} {
+		if _, err := v.Verify(t.Context(), broker.NewSecret(other)); !errors.Is(err, broker.ErrInvalidToken) {
+			t.Fatalf("another length: %v", err)
+		}
+	}
+}
+
+// The leeway is the rules': up to exp the memory speaks, from then on they do.
+func TestWhatIsRememberedEndsOnTheSecond(t *testing.T) {
+	now := noon
+	v := startedAt(t, config(newOrigin()), func() time.Time { return now })
+	d := newDraft(noon)
+	token, exp := secretOf(d), time.Unix(d.claims["exp"].(int64), 0)
+	for _, step := range []struct {
+		at         time.Time
+		class      error
+		remembered bool
+	}{
+		{noon, nil, true},
+		{exp.Add(-1), nil, true},
+		{exp, nil, false}, // within the leeway
+		{exp.Add(idtoken.DefaultLeeway - 1), nil, false},
+		{exp.Add(idtoken.DefaultLeeway), broker.ErrExpiredToken, false},
+	} {
+		now = step.at
+		_, err := v.Verify(t.Context(), token)
+		if !errors.Is(err, step.class) {
+			t.Errorf("at exp%+d s: %v, want %v", int(step.at.Sub(exp).Seconds()), err, step.class)
+		}
+		if got := remembered(t, v, token); got != step.remembered {
+			t.Errorf("at exp%+d s: remembered: %t", int(step.at.Sub(exp).Seconds()), got)
+		}
+	}
+}
+
+// A clock that was ahead has let a token in too early. Set right, it does not.
+func TestAClockThatIsSetBackIsAskedAgain(t *testing.T) {
+	for _, claim := range []string{"iat", "nbf"} {
+		now := noon
+		v := startedAt(t, config(newOrigin()), func() time.Time { return now })
+		d := newDraft(noon)
+		d.claims[claim] = noon.Unix()
+		token := secretOf(d)
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		now = noon.Add(-time.Nanosecond)
+		if remembered(t, v, token) {
+			t.Errorf("%s: remembered before the token's own time", claim)
+		}
+		now = noon.Add(-idtoken.DefaultLeeway - time.Second)
+		_, err := v.Verify(t.Context(), token)
+		refused(t, err, broker.ErrInvalidToken, claim+" is in the future")
+	}
+}
+
+func TestWhatIsRememberedGoesWithItsKey(t *testing.T) {
+	for _, test := range []struct {
+		name, set, reason string
+	}{
+		{"withdrawn", jwks(jwkOf("a2", globexRSA())), "is not known"},
+		{"replaced under its name", jwks(jwkOf("a1", globexRSA())), "the signature is not the key's"},
+		{"for another algorithm", jwks(jwkOf("a1", acmeRSA(), "alg", "RS512")), "is not the key's"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inRoom(t, func(t *testing.T, r *room) {
+				d := newDraft(time.Now())
+				d.claims["exp"] = time.Now().Add(time.Hour).Unix()
+				token := secretOf(d)
+				if _, err := r.v.Verify(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+				r.origin.serve(acme, test.set)
+				r.after(6 * time.Minute) // more than a refresh
+				_, err := r.v.Verify(t.Context(), token)
+				refused(t, err, broker.ErrInvalidToken, test.reason)
+			})
+		})
+	}
+}
+
+func TestWhatIsRememberedIsNotBelievedOnStaleKeys(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.origin.set(acme+"keys", status(500))
+		d := newDraft(time.Now())
+		d.claims["iat"] = time.Now().Add(23 * time.Hour).Unix()
+		d.claims["exp"] = time.Now().Add(26 * time.Hour).Unix()
+		token := secretOf(d)
+		r.after(23 * time.Hour)
+		if _, err := r.v.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		r.after(2 * time.Hour)
+		if _, err := r.v.Verify(t.Context(), token); !errors.Is(err, broker.ErrKeysUnavailable) {
+			t.Fatalf("the keys are 25 h old: %v", err)
+		}
+	})
+}
+
+// A token is good or forged by the key of its name, and that may change.
+func TestAForgeryIsRememberedAsLongAsTheKeyIsTheSame(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		d := forged(time.Now())
+		token := secretOf(d)
+		_, err := r.v.Verify(t.Context(), token)
+		refused(t, err, broker.ErrInvalidToken, "the signature is not the key's")
+		if !remembered(t, r.v, token) {
+			t.Error("it was checked by the rules again")
+		}
+		r.origin.serve(acme, jwks(jwkOf("a1", globexRSA())))
+		r.after(6 * time.Minute)
+		if _, err := r.v.Verify(t.Context(), token); err != nil {
+			t.Errorf("the key is another: %v", err)
+		}
+	})
+}
+
+// A key that comes late makes its tokens good: that it was not known is not
+// remembered.
+func TestARefusalThatMayPassIsNotRemembered(t *testing.T) {
+	now := noon
+	o := newOrigin()
+	v := startedAt(t, config(o), func() time.Time { return now })
+	early := newDraft(noon.Add(time.Hour))
+	early.claims["iat"] = noon.Add(time.Minute).Unix()
+	for name, d := range map[string]*draft{"early": early, "unknown key": func() *draft { d := newDraft(noon); kid("a9")(d); return d }()} {
+		token := secretOf(d)
+		if _, err := v.Verify(t.Context(), token); err == nil {
+			t.Fatalf("%s: accepted", name)
+		}
+		if remembered(t, v, token) {
+			t.Errorf("%s: the refusal is remembered", name)
+		}
+	}
+	now = noon.Add(time.Minute)
+	if _, err := v.Verify(t.Context(), secretOf(early)); err != nil {
+		t.Errorf("in its time: %v", err)
+	}
+}
+
+func TestAFloodOfForgeriesCrowdsOutNoGoodToken(t *testing.T) {
+	v := started(t, config(newOrigin()))
+	good := secretOf(newDraft(noon))
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	last := newDraft(noon).mint()
+	signed := last[:len(last)-342] // 256 bytes of RS256 in base64
+	for i := range 1100 { // more than there are places for
+		signature := make([]byte, 256)
+		signature[0], signature[1], signature[2] = byte(i), byte(i>>8), 1
+		_, err := v.Verify(t.Context(), broker.NewSecret(signed+b64(signature)))
+		refused(t, err, broker.ErrInvalidToken, "the signature is not the key's")
+	}
+	if !remembered(t, v, good) {
+		t.Error("the good token is forgotten")
+	}
+}
+
+func TestNoMoreTokensAreRememberedThanThereArePlaces(t *testing.T) {
+	cfg := config(newOrigin())
+	cfg.Remember = 2
+	v := started(t, cfg)
+	for i := range 3 {
+		d := newDraft(noon)
+		d.claims["sub"] = fmt.Sprint("user ", i)
+		if _, err := v.Verify(t.Context(), secretOf(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := v.Remembered(); n != 2 {
+		t.Errorf("%d of 3 are remembered, with 2 places", n)
+	}
+}
+
+// Another configuration begins with nothing remembered, though the keys are taken
+// over.
+func TestANewVerifierRemembersNothing(t *testing.T) {
+	cfg := config(newOrigin())
+	old := started(t, cfg)
+	token := secretOf(newDraft(noon))
+	if _, err := old.Verify(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Issuers[0].Audiences = []string{"another"}
+	cfg.Previous = old
+	_, err := started(t, cfg).Verify(t.Context(), token)
+	refused(t, err, broker.ErrInvalidToken, "no configured audience")
+}
+
+// An access token that is remembered is no logout token, nor the other way round.
+func TestALogoutTokenIsNotRemembered(t *testing.T) {
+	now := noon
+	v := hearing(t, &now)
+	of := newDraft(noon)
+	of.claims["azp"] = "of access tokens only"
+	access, logout := secretOf(of), secretOf(newLogout(noon))
+	for range 2 {
+		if _, err := v.Verify(t.Context(), access); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.VerifyLogout(t.Context(), access); !errors.Is(err, broker.ErrInvalidToken) {
+			t.Fatalf("an access token tells of a log-out: %v", err)
+		}
+		if _, err := v.VerifyLogout(t.Context(), logout); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(t.Context(), logout); !errors.Is(err, broker.ErrInvalidToken) {
+			t.Fatalf("a logout token gives access: %v", err)
+		}
+	}
+}
+
+func TestAnIdentityHasTheClaimsThatAreAskedForAndNoOthers(t *testing.T) {
+	cfg := config(newOrigin())
+	cfg.Claims = []string{"org_id", "absent"}
+	v := started(t, cfg)
+	for range 2 { // by the rules, and remembered
+		id, err := v.Verify(context.Background(), secretOf(newDraft(noon)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(broker.Claims{"org_id": "org_acme"}, id.Claims); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
