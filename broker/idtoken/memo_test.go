@@ -223,7 +223,7 @@ func TestAFloodOfForgeriesCrowdsOutNoGoodToken(t *testing.T) {
 	}
 	last := newDraft(noon).mint()
 	signed := last[:len(last)-342] // 256 bytes of RS256 in base64
-	for i := range 1100 { // more than there are places for
+	for i := range 1100 {          // more than there are places for
 		signature := make([]byte, 256)
 		signature[0], signature[1], signature[2] = byte(i), byte(i>>8), 1
 		_, err := v.Verify(t.Context(), broker.NewSecret(signed+b64(signature)))
