@@ -82,10 +82,12 @@ var table = map[string]rules{
 
 	"cmd/credential-broker": {
 		ours: []string{
-			"broker", "cmd/credential-broker/account", "cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/serve",
+			"broker", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/config", "cmd/credential-broker/doctor",
+			"cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong"},
 	},
+	"cmd/credential-broker/agent": {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
 	"cmd/credential-broker/doctor": {
 		ours: []string{
 			"broker", "policy", "broker/awssts", "broker/escape", "cmd/credential-broker/config", "cmd/credential-broker/serve",
@@ -113,11 +115,14 @@ var table = map[string]rules{
 
 // reveals are the files that may call Secret.Reveal, tests aside.
 var reveals = []string{
-	"broker/awssts/awssts.go",                // shows STS the token
-	"broker/escape/session.go",               // signs with what is tried, and shows STS a token
-	"broker/httpapi/render.go",               // gives credentials to their owner
-	"broker/idtoken/verify.go",               // reads the token
-	"cmd/credential-broker/doctor/remedy.go", // reads the token's claims, to explain a refusal
+	"broker/awssts/awssts.go",                    // shows STS the token
+	"broker/escape/session.go",                   // signs with what is tried, and shows STS a token
+	"broker/httpapi/render.go",                   // gives credentials to their owner
+	"broker/idtoken/verify.go",                   // reads the token
+	"cmd/credential-broker/agent/ask.go",         // shows the broker the token
+	"cmd/credential-broker/agent/credentials.go", // gives credentials to the programs of its machine
+	"cmd/credential-broker/agent/source.go",      // shows Auth0 the client's secret
+	"cmd/credential-broker/doctor/remedy.go",     // reads the token's claims, to explain a refusal
 }
 
 // jwxFiles are the files that may import jwx: one that verifies, one that signs.

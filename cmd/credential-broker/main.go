@@ -43,6 +43,8 @@ type commands struct {
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
 	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
+	Agent       agentCmd       `cmd:"" help:"Get credentials from a broker for the AWS SDKs on this machine, and serve them on a loopback address (AWS_CONTAINER_CREDENTIALS_FULL_URI). It reads no configuration file."`
+	Process     processCmd     `cmd:"" help:"Get credentials from a broker once, for credential_process. It reads no configuration file, and keeps nothing."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask the running broker whether it is ready; exit 1 if it is not."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts run the program as it is built, each with a local Auth0 at
-// $ISSUER, two free addresses, and the commands below.
+// $ISSUER, some free addresses, and the commands below.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ISSUER_ADDRESS", listener.Addr().String())
 			env.Setenv("TOKEN", token)
 			env.Setenv("STRANGER", stranger)
-			for _, name := range []string{"LISTEN", "ADMIN", "NOWHERE"} {
+			for _, name := range []string{"LISTEN", "ADMIN", "NOWHERE", "ADDRESS"} {
 				env.Setenv(name, freeAddress())
 			}
 			example, err := os.ReadFile("../../deploy/config.example.yaml")
@@ -112,7 +112,11 @@ func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[1], nil)
 		ts.Check(err)
 		resp, err := http.DefaultClient.Do(req)
-		ts.Check(err)
+		if err != nil { // it does not listen yet
+			body = err.Error()
+			<-time.After(10 * time.Millisecond)
+			continue
+		}
 		data, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		ts.Check(err)

@@ -1,0 +1,237 @@
+package agent_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"credential-broker/cmd/credential-broker/agent"
+)
+
+const host = "broker.example"
+
+func TestCredentialsAreRenewedInTheMiddleOfTheirLife(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.has("ASIA1")
+		after(27*time.Minute - time.Second) // half an hour, less a tenth
+		w.has("ASIA1")
+		after(6*time.Minute + 2*time.Second) // more a tenth
+		w.has("ASIA2")
+		if n := w.count(host); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// Agents that were started together do not come together.
+func TestRenewalsAreSpread(t *testing.T) {
+	at := map[time.Duration]bool{}
+	for range 5 {
+		inWorld(t, nil, func(w *world) {
+			begin := time.Now()
+			for w.count(host) == 1 {
+				after(time.Second)
+			}
+			at[time.Since(begin)] = true
+		})
+	}
+	if len(at) < 2 {
+		t.Errorf("all at %v", at)
+	}
+}
+
+func TestRequestsCostTheBrokerNothing(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		for range 1000 {
+			w.has("ASIA1")
+		}
+		w.set(refuse(403, "no_grant"))
+		after(time.Hour)
+		before := w.count(host)
+		for range 1000 {
+			w.fails("no_grant")
+		}
+		if n := w.count(host); n != before || n > 2+32*60/27 {
+			t.Errorf("asked %d times, then %d", before, n)
+		}
+	})
+}
+
+func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
+	for name, answer := range map[string]func(*http.Request) *http.Response{
+		"refused connections": away, "hangs": hang, "503": refuse(503, "sts_unavailable"), "429": refuse(429, "rate_limited"), "500": refuse(500, "internal"),
+		"502": refuse(502, "sts_rejected"),
+		"something in between": func(*http.Request) *http.Response {
+			return reply(403, "<html>nothing here", "Content-Type", "text/html")
+		},
+		"another's JSON":         func(*http.Request) *http.Response { return reply(403, `{"error":"no"}`) },
+		"a page with a code":     func(*http.Request) *http.Response { return reply(403, `{"Code":"x"}`, "Content-Type", "text/html") },
+		"404, as a broker's":     refuse(404, "not_found"),
+		"a redirect":             func(*http.Request) *http.Response { return reply(307, ``, "Location", "https://evil.example/") },
+		"nothing":                func(*http.Request) *http.Response { return reply(200, `{}`) },
+		"no JSON":                func(*http.Request) *http.Response { return reply(200, `<html>`) },
+		"too much":               func(*http.Request) *http.Response { return reply(200, strings.Repeat(" ", 65<<10)) },
+		"a redirect with a code": refuse(302, "invalid_token", "Location", "https://evil.example/"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, nil, func(w *world) {
+				w.set(answer)
+				after(59*time.Minute - time.Second)
+				w.has("ASIA1")
+				after(2 * time.Second)
+				if _, err := w.agent.Get(w.Context()); err == nil {
+					t.Fatal("handed out with less than a minute left")
+				}
+				if n := w.count("evil.example"); n != 0 {
+					t.Errorf("the redirect was followed %d times", n)
+				}
+				if n := w.count(host); n < 10 || n > 60 {
+					t.Errorf("asked %d times in half an hour", n)
+				}
+				w.set(w.credentials)
+				after(72 * time.Second) // the longest pause, and the longest attempt
+				if _, err := w.agent.Get(w.Context()); err != nil {
+					t.Errorf("not recovered: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalEndsWhatWasThere(t *testing.T) {
+	for status, code := range map[int]string{400: "invalid_request", 401: "missing_token", 403: "revoked"} {
+		inWorld(t, nil, func(w *world) {
+			w.set(refuse(status, code))
+			after(33 * time.Minute)
+			p := w.fails(code)
+			if p.Status != status || p.Message != "why" || p.RequestID != "id1" || p.RetryAfter <= 0 {
+				t.Errorf("%+v", p)
+			}
+			w.set(w.credentials)
+			after(time.Minute)
+			if _, err := w.agent.Get(w.Context()); err != nil {
+				t.Errorf("not recovered: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheBrokerSaysWhenToComeAgain(t *testing.T) {
+	for header, wait := range map[string]time.Duration{"90": 90 * time.Second, "86400": 0, "65535": 5 * time.Minute, "soon": 0, "-5": 0} {
+		inWorld(t, func(i *internet, _ *agent.Options) { i.broker = refuse(429, "rate_limited", "Retry-After", header) }, func(w *world) {
+			if p := w.fails("rate_limited"); p.RetryAfter < wait || p.RetryAfter > max(wait*11/10, time.Second) {
+				t.Errorf("%s: told to come again after %s", header, p.RetryAfter)
+			}
+			after(wait - time.Second)
+			if n := w.count(host); wait > 0 && n != 1 {
+				t.Errorf("%s: asked %d times", header, n)
+			}
+			after(wait/10 + 2*time.Second)
+			if n := w.count(host); n < 2 {
+				t.Errorf("%s: asked %d times", header, n)
+			}
+		})
+	}
+}
+
+func TestARequestWaitsNoLongerThanAnSDKDoes(t *testing.T) {
+	inWorld(t, func(i *internet, _ *agent.Options) { i.broker = hang }, func(w *world) {
+		begin := time.Now()
+		w.fails("agent_waiting")
+		if waited := time.Since(begin); waited != 1800*time.Millisecond {
+			t.Errorf("waited %s", waited)
+		}
+		after(9 * time.Second) // the attempt is given up, and the next begins
+		begin = time.Now()
+		p := w.fails("broker_unavailable") // why it failed says more than that it is being tried
+		if waited := time.Since(begin); waited > 1800*time.Millisecond || !strings.Contains(p.Message, "deadline") {
+			t.Errorf("waited %s: %v", waited, p)
+		}
+	})
+	// One that is answered in time is waited for.
+	inWorld(t, func(i *internet, _ *agent.Options) {
+		i.broker = func(r *http.Request) *http.Response { <-time.After(time.Second); return i.credentials(r) }
+	}, func(w *world) { w.has("ASIA1") })
+}
+
+// A machine that sleeps wakes up with credentials that are over, and timers that are not.
+func TestWhatIsOverIsAskedForAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newInternet()
+		a, err := agent.New(options(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &world{T: t, internet: i, agent: a}
+		go a.Run(t.Context())
+		w.has("ASIA1")
+		a.Sleep(24 * time.Hour)
+		w.has("ASIA2")
+		if n := i.count(host); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+func TestCredentialsThatAreOverWhenTheyComeTellOfAClock(t *testing.T) {
+	inWorld(t, func(i *internet, _ *agent.Options) { i.life = time.Minute }, func(w *world) {
+		if p := w.fails("broker_unavailable"); !strings.Contains(p.Message, "clock") {
+			t.Error(p)
+		}
+	})
+}
+
+func TestWhatIsAskedForIsFixed(t *testing.T) {
+	inWorld(t, func(_ *internet, o *agent.Options) {
+		o.BrokerURL += "/below/"
+		o.Grant, o.Access, o.Path, o.Duration, o.Tenant = "reports", "list,read", "in/", "20m", "org_acme"
+	}, func(w *world) {
+		w.has("ASIA1")
+		if got, want := w.queries[0], "access=list%2Cread&duration=20m&format=container&grant=reports&path=in%2F&tenant=org_acme"; got != want {
+			t.Errorf("asked for %s", got)
+		}
+	})
+	inWorld(t, nil, func(w *world) {
+		w.has("ASIA1")
+		if got := w.queries[0]; got != "format=container" {
+			t.Errorf("asked for %s", got)
+		}
+	})
+}
+
+func TestOnce(t *testing.T) {
+	i := newInternet()
+	got, err := agent.Once(t.Context(), options(i))
+	var text strings.Builder
+	if err == nil {
+		_, err = got.WriteTo(&text)
+	}
+	if err != nil || !strings.HasPrefix(text.String(), `{"Version":1,"AccessKeyId":"ASIA1",`) {
+		t.Errorf("%s, %v", text.String(), err)
+	}
+	i.life = time.Second
+	if _, err := agent.Once(t.Context(), options(i)); err == nil {
+		t.Error("credentials that are over are taken")
+	}
+	i.set(refuse(403, "no_grant"))
+	if _, err := agent.Once(t.Context(), options(i)); err == nil || err.Error() != "no_grant: why (request id id1)" {
+		t.Error(err)
+	}
+}
+
+func TestAnAnswerWithoutAPartIsNone(t *testing.T) {
+	whole := `{"Version":1,"AccessKeyId":"A","SecretAccessKey":"B","SessionToken":"C","Expiration":"2100-01-01T00:00:00Z"}`
+	for _, change := range [][2]string{
+		{`"Version":1`, `"Version":2`}, {`"A"`, `""`}, {`"B"`, `""`}, {`"C"`, `""`}, {"SessionToken", "Token"}, {"00Z", "00+00:00"}, {"2100", "never"},
+		{`"A"`, `1`}, {`}`, ``}, {"", ""},
+	} {
+		i := newInternet()
+		i.set(func(*http.Request) *http.Response { return reply(200, strings.Replace(whole, change[0], change[1], 1)) })
+		_, err := agent.Once(t.Context(), options(i))
+		if good := change[0] == ""; good != (err == nil) {
+			t.Errorf("%s for %s: %v", change[1], change[0], err)
+		}
+	}
+}
