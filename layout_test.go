@@ -51,6 +51,7 @@ const (
 	lru  = "github.com/hashicorp/golang-lru/v2"
 
 	breaker = "github.com/sony/gobreaker/v2"
+	prom    = "github.com/prometheus/client_golang"
 )
 
 // table is the layout: :: package → what it may import.
@@ -67,6 +68,7 @@ var table = map[string]rules{
 	"broker/sessions":  {ours: []string{"broker"}, others: []string{lru}, not: pure},
 	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
 	"broker/client":    {not: pure},
+	"broker/telemetry": {ours: []string{"broker"}, others: []string{prom}},
 	"broker/httpapi":   {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
@@ -100,7 +102,7 @@ var table = map[string]rules{
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
-			"broker/sessions", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
+			"broker/sessions", "broker/telemetry", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
 		},
 		others: []string{"golang.org/x/sync"},
 	},

@@ -20,6 +20,9 @@ const (
 	FromRefresh Source = "refresh"
 )
 
+// Sources returns all of them, for who counts.
+func Sources() []Source { return []Source{FromSTS, FromCache, FromRefresh} }
+
 // Credentials are temporary AWS credentials and the scope they were made for.
 // They hold no reference that a holder could change for another.
 type Credentials struct {

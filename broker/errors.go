@@ -47,6 +47,14 @@ const (
 	ErrInternal Class = "internal"
 )
 
+// Classes returns all of them, for who counts.
+func Classes() []Class {
+	return []Class{
+		ErrInvalidRequest, ErrMissingToken, ErrInvalidToken, ErrExpiredToken, ErrNoGrant, ErrInvalidTenant, ErrScopeNotAllowed, ErrRevoked,
+		ErrRateLimited, ErrSTSRejected, ErrSTSUnavailable, ErrKeysUnavailable, ErrBusy, ErrInternal,
+	}
+}
+
 // Error implements error with the code itself.
 func (c Class) Error() string { return string(c) }
 

@@ -23,6 +23,22 @@ const (
 	Other          Code = "Other"          // a code that is not known
 )
 
+// Codes returns all of them, for who counts. Busy and NoRegion are of calls that
+// were not made.
+func Codes() []Code {
+	return []Code{
+		OK, Busy, NoRegion, Timeout, Canceled, BadCertificate, Redirect, NoAnswer, Other,
+		"Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+		"RequestLimitExceeded", "TooManyRequestsException", "SlowDown",
+		"InternalFailure", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeoutException",
+		"IDPCommunicationError", "InvalidIdentityToken", "ExpiredTokenException", "IDPRejectedClaim",
+		"MalformedPolicyDocument", "PackedPolicyTooLarge", "ValidationError", "RegionDisabledException", "AccessDenied",
+	}
+}
+
+// Asked reports whether a call was made.
+func (c Code) Asked() bool { return c != Busy && c != NoRegion }
+
 // Alert is a reason for somebody to look: something is wrong that does not pass
 // by itself. It is one of a closed set.
 type Alert string
@@ -47,6 +63,11 @@ const (
 	// AlertUnproved: an order did not pass the last gate. A bug.
 	AlertUnproved Alert = "order_unproved"
 )
+
+// Alerts returns all of them, for who counts.
+func Alerts() []Alert {
+	return []Alert{AlertRejected, AlertClock, AlertRegion, AlertEndpoint, AlertPolicy, AlertAnswer, AlertUnproved}
+}
 
 func (a Alert) message() string {
 	switch a {
@@ -84,4 +105,33 @@ func (c *Client) alert(ctx context.Context, a Alert, region string, err error) {
 	c.log.LogAttrs(ctx, slog.LevelError, a.message(),
 		slog.String("alert", string(a)), slog.String("region", region), slog.String("error", err.Error()))
 	c.observe(Event{Alert: a, Region: region})
+}
+
+// Load is what is under way at the moment.
+type Load struct {
+	Calls, Places int // under way, and how many may be
+	Waiting       int // orders without a place
+	Regions       []RegionState
+}
+
+// RegionState is whether a region is asked. It is one of States.
+type RegionState struct{ Region, State string }
+
+// States returns the states of a region, for who counts: the three of a circuit
+// breaker, and one for a region that the account has switched off.
+func States() []string { return []string{"closed", "half-open", "open", "disabled"} }
+
+// Load returns it, with the regions in the order in which they are asked.
+func (c *Client) Load() Load {
+	c.limit.mu.Lock()
+	l := Load{Calls: c.limit.used, Places: int(c.limit.places), Waiting: c.limit.fresh.Len() + c.limit.again.Len()}
+	c.limit.mu.Unlock()
+	for _, r := range c.regions {
+		state := r.breaker.State().String()
+		if r.disabled() {
+			state = "disabled"
+		}
+		l.Regions = append(l.Regions, RegionState{r.name, state})
+	}
+	return l
 }

@@ -42,6 +42,10 @@ type Config struct {
 	// waited for is FromSTS, one ahead of need is FromRefresh. It is called from
 	// many goroutines and must not block.
 	Observe func(broker.Source, error)
+	// Evicted, if set, is told of each entry that had to go for want of room, and
+	// Repeated of each refusal that was given again without asking. They are called
+	// with a lock held: they must be quick, and not ask the cache anything.
+	Evicted, Repeated func()
 }
 
 // Cache is safe for concurrent use. A change of the configuration makes a new one;
@@ -52,6 +56,8 @@ type Cache struct {
 	now        func() time.Time
 	random     func() float64
 	observe    func(broker.Source, error)
+	evicted    func()
+	repeated   func()
 	background sync.WaitGroup // calls ahead of need
 
 	mu         sync.Mutex // guards what follows
@@ -75,7 +81,7 @@ func New(cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		issuer: cfg.Issuer, refreshes: cfg.Refreshes, now: cfg.Now, random: cfg.Random, observe: cfg.Observe,
-		flights: map[key]*flight{},
+		evicted: cfg.Evicted, repeated: cfg.Repeated, flights: map[key]*flight{},
 	}
 	if c.refreshes == 0 {
 		c.refreshes = defaultRefreshes
@@ -89,8 +95,13 @@ func New(cfg Config) (*Cache, error) {
 	if c.observe == nil {
 		c.observe = func(broker.Source, error) {}
 	}
+	for _, hook := range []*func(){&c.evicted, &c.repeated} {
+		if *hook == nil {
+			*hook = func() {}
+		}
+	}
 	var errs [2]error
-	c.held, errs[0] = newStore(cfg.Entries)
+	c.held, errs[0] = newStore(cfg.Entries, c.evicted)
 	c.refusals, errs[1] = newRefusals()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make credential cache: %w", err)
@@ -120,6 +131,7 @@ func (c *Cache) Issue(ctx context.Context, order broker.Order) (broker.Credentia
 			return release(e.creds, order, broker.FromCache)
 		}
 		if err := c.refusals.find(k, order.Token, now); err != nil {
+			c.repeated()
 			c.mu.Unlock()
 			return broker.Credentials{}, err
 		}
@@ -196,4 +208,21 @@ func (c *Cache) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.held.entries.Len()
+}
+
+// Stats is what a cache holds and does at the moment.
+type Stats struct {
+	Entries, Room int // credentials, and how many there can be
+	Refusals      int // that are remembered; the latest may be past their time
+	Calls         int // under way to the issuer, and
+	Refreshes     int // how many of them are ahead of need
+}
+
+// Stats returns it.
+func (c *Cache) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Stats{
+		Entries: c.held.entries.Len(), Room: c.held.most, Refusals: c.refusals.known.Len(), Calls: len(c.flights), Refreshes: c.refreshing,
+	}
 }

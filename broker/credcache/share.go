@@ -26,6 +26,7 @@ type store struct {
 	tenants map[policy.Tenant]*shelf // :: tenant → its entries
 	over    map[*shelf]struct{}      // those with more than their share
 	owned   map[owner][]*entry       // :: subject → its entries
+	evicted func()                   // told of each that goes for want of room
 }
 
 // shelf has the entries of one tenant, the one used last in front.
@@ -34,9 +35,9 @@ type shelf struct {
 	tenant policy.Tenant
 }
 
-func newStore(most int) (*store, error) {
+func newStore(most int, evicted func()) (*store, error) {
 	s := &store{
-		most: most, share: max(1, most/shares),
+		most: most, share: max(1, most/shares), evicted: evicted,
 		tenants: map[policy.Tenant]*shelf{}, over: map[*shelf]struct{}{}, owned: map[owner][]*entry{},
 	}
 	var err error
@@ -63,6 +64,7 @@ func (s *store) add(e *entry, now time.Time) {
 	s.entries.Remove(k)
 	if s.entries.Len() == s.most {
 		s.entries.Remove(s.victim(k.scope.Tenant, now).key())
+		s.evicted()
 	}
 	s.link(e)
 	s.entries.Add(k, e)

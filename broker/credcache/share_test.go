@@ -33,7 +33,7 @@ func held(tenant policy.Tenant, subject string, end time.Time) *entry {
 
 func newTestStore(t testing.TB, most int) *store {
 	t.Helper()
-	s, err := newStore(most)
+	s, err := newStore(most, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

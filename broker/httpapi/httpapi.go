@@ -53,13 +53,19 @@ type Config struct {
 	ClientJS       []byte            // the browser helper, an ES module; empty: not served
 	Ready          func() error      // nil error: requests can be served
 	Status         func() Status     // told on the admin port; nil: nothing is
+	Metrics        http.Handler      // answers GET /metrics on the admin port; nil: nothing does
+	Profiles       bool              // whether the admin port answers /debug/pprof/
 	Log            *slog.Logger      // nil: nowhere
-	Now            func() time.Time  // nil: time.Now
+	// Observe, if set, is told of each request on the public port once it has been
+	// answered. It must be quick and safe for concurrent use.
+	Observe func(context.Context, Answer)
+	Now     func() time.Time // nil: time.Now
 }
 
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	cfg     Config
+	labels  map[string]string // :: route's pattern → what it is counted as
 	origins map[string]bool
 	public  *echo.Echo
 	admin   *echo.Echo
@@ -70,7 +76,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Broker == nil || cfg.Ready == nil || cfg.TokenBytes < 1 {
 		return nil, errors.New("make HTTP API: a broker, a readiness and a token limit are needed")
 	}
-	a := &API{cfg: cfg, origins: map[string]bool{}}
+	a := &API{cfg: cfg, origins: map[string]bool{}, labels: map[string]string{}}
 	for _, o := range cfg.AllowedOrigins {
 		if err := checkOrigin(o); err != nil {
 			return nil, fmt.Errorf("make HTTP API: %w", err)
@@ -83,7 +89,7 @@ func New(cfg Config) (*API, error) {
 	if a.cfg.Now == nil {
 		a.cfg.Now = time.Now
 	}
-	a.public, a.admin = a.newEcho(), a.newEcho()
+	a.public, a.admin = a.newEcho(cfg.Observe), a.newEcho(nil)
 	a.public.GET("/v1/credentials", a.guard(a.credentials))
 	a.public.POST("/v1/credentials", a.guard(a.credentials))
 	a.public.DELETE("/v1/credentials", a.guard(a.forget))
@@ -104,6 +110,15 @@ func New(cfg Config) (*API, error) {
 	a.public.GET("/readyz", a.readyz(false))
 	a.admin.GET("/healthz", a.healthz)
 	a.admin.GET("/readyz", a.readyz(true))
+	if cfg.Metrics != nil {
+		a.admin.GET("/metrics", echo.WrapHandler(cfg.Metrics))
+	}
+	if cfg.Profiles {
+		profiles(a.admin)
+	}
+	for _, r := range a.public.Routes() {
+		a.labels[r.Path] = label(r.Path)
+	}
 	return a, nil
 }
 
@@ -116,13 +131,14 @@ func checkOrigin(s string) error {
 	return nil
 }
 
-func (a *API) newEcho() *echo.Echo {
+// newEcho makes a port. Its requests are told to observe, which may be nil.
+func (a *API) newEcho(observe func(context.Context, Answer)) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = a.sendError
 	e.IPExtractor = a.addressFrom()
 	e.Logger.SetLevel(99) // off: there is one event a request, and it is ours
-	e.Use(a.event, a.recover, a.headers, a.cors)
+	e.Use(a.event(observe), a.recover, a.headers, a.cors)
 	return e
 }
 
@@ -142,7 +158,7 @@ func (a *API) addressFrom() echo.IPExtractor {
 // Handler answers on the public port.
 func (a *API) Handler() http.Handler { return a.public }
 
-// Admin answers on the admin port: probes with detail.
+// Admin answers on the admin port: probes with detail, and metrics.
 func (a *API) Admin() http.Handler { return a.admin }
 
 // uppyPath is where Uppy 4 and 5 look for temporary credentials, below what they

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -40,22 +41,28 @@ func eventOf(c echo.Context) *event {
 	return &event{}
 }
 
-// event gives the request its id and writes its one log line. An id that the
-// caller sends is not taken: it would let one choose what joins the log with the
-// audit record.
-func (a *API) event(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		begin := a.cfg.Now()
-		var id [16]byte
-		_, _ = rand.Read(id[:]) // never fails; see crypto/rand
-		note := &event{id: hex.EncodeToString(id[:])}
-		c.Set(eventKey, note)
-		c.Response().Header().Set("X-Request-Id", note.id)
-		if err := next(c); err != nil {
-			c.Error(err)
+// event gives the request its id, writes its one log line and tells observe. An id
+// that the caller sends is not taken: it would let one choose what joins the log
+// with the audit record.
+func (a *API) event(observe func(context.Context, Answer)) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			begin := a.cfg.Now()
+			var id [16]byte
+			_, _ = rand.Read(id[:]) // never fails; see crypto/rand
+			note := &event{id: hex.EncodeToString(id[:])}
+			c.Set(eventKey, note)
+			c.Response().Header().Set("X-Request-Id", note.id)
+			if err := next(c); err != nil {
+				c.Error(err)
+			}
+			took := a.cfg.Now().Sub(begin)
+			a.log(c, note, took)
+			if observe != nil {
+				observe(c.Request().Context(), a.answer(c, note, took))
+			}
+			return nil
 		}
-		a.log(c, note, a.cfg.Now().Sub(begin))
-		return nil
 	}
 }
 

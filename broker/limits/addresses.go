@@ -10,11 +10,13 @@ import (
 // 64 bits to choose from (RFC 4291 §2.5.1).
 const ipv6Bits = 64
 
-// AddressConfig is what Addresses are made of. All of it is needed but Now.
+// AddressConfig is what Addresses are made of. All of it is needed but Now and
+// Observe.
 type AddressConfig struct {
 	Counters *Counters
 	Failures int              // a minute
 	Now      func() time.Time // nil: time.Now
+	Observe  func(Limit)      // nil, or told of each refusal; must be quick and safe for concurrent use
 }
 
 // Addresses bounds what fails from one address, before anything is verified. It is
@@ -30,6 +32,9 @@ func NewAddresses(cfg AddressConfig) (*Addresses, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Limit) {}
+	}
 	return &Addresses{cfg: cfg}, nil
 }
 
@@ -40,6 +45,7 @@ func (a *Addresses) Check(address netip.Addr) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if wait := c.addresses.wait(network(address), most, a.cfg.Now()); wait > 0 {
+		a.cfg.Observe(OfAddress)
 		return limited(wait, "the address fails more than %d times a minute", most)
 	}
 	return nil

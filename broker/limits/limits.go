@@ -85,14 +85,28 @@ func (c counter[K]) spend(k K, r rate, now time.Time) {
 	c.whole.Add(k, now.Add(min(c.owed(k, r, now)+r.interval(), r.all())))
 }
 
-// Config is what an Issuer is made of. All of it is needed but Now.
+// Config is what an Issuer is made of. All of it is needed but Now and Observe.
 type Config struct {
 	Issuer     broker.Issuer // asked within the limits
 	Counters   *Counters
 	PerSubject int // requests a minute
 	PerTenant  int
 	Now        func() time.Time // nil: time.Now
+	Observe    func(Limit)      // nil, or told of each refusal; must be quick and safe for concurrent use
 }
+
+// Limit is one of the limits that somebody can be over.
+type Limit string
+
+// The limits.
+const (
+	OfSubject Limit = "subject"
+	OfTenant  Limit = "tenant"
+	OfAddress Limit = "address"
+)
+
+// Limits returns all of them, for who counts.
+func Limits() []Limit { return []Limit{OfSubject, OfTenant, OfAddress} }
 
 // Issuer passes on what is within the limits of its subject and its tenant.
 type Issuer struct{ cfg Config }
@@ -108,6 +122,9 @@ func New(cfg Config) (*Issuer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Limit) {}
+	}
 	return &Issuer{cfg: cfg}, nil
 }
 
@@ -115,25 +132,26 @@ func New(cfg Config) (*Issuer, error) {
 // the time to wait, and counts against neither: one client in a loop does not use
 // up what its tenant has.
 func (i *Issuer) Issue(ctx context.Context, order broker.Order) (broker.Credentials, error) {
-	if err := i.cfg.Counters.order(order, rate(i.cfg.PerSubject), rate(i.cfg.PerTenant), i.cfg.Now()); err != nil {
+	if limit, err := i.cfg.Counters.order(order, rate(i.cfg.PerSubject), rate(i.cfg.PerTenant), i.cfg.Now()); err != nil {
+		i.cfg.Observe(limit)
 		return broker.Credentials{}, err
 	}
 	return i.cfg.Issuer.Issue(ctx, order)
 }
 
-func (c *Counters) order(o broker.Order, perSubject, perTenant rate, now time.Time) error {
+func (c *Counters) order(o broker.Order, perSubject, perTenant rate, now time.Time) (Limit, error) {
 	who := subject{o.Identity.Issuer, o.Identity.Subject}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if wait := c.subjects.wait(who, perSubject, now); wait > 0 {
-		return limited(wait, "the subject asks more than %d times a minute", perSubject)
+		return OfSubject, limited(wait, "the subject asks more than %d times a minute", perSubject)
 	}
 	if wait := c.tenants.wait(o.Scope.Tenant, perTenant, now); wait > 0 {
-		return limited(wait, "the tenant asks more than %d times a minute", perTenant)
+		return OfTenant, limited(wait, "the tenant asks more than %d times a minute", perTenant)
 	}
 	c.subjects.spend(who, perSubject, now)
 	c.tenants.spend(o.Scope.Tenant, perTenant, now)
-	return nil
+	return "", nil
 }
 
 func limited(wait time.Duration, reason string, args ...any) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -337,5 +338,30 @@ func BenchmarkIssue(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = i.Issue(b.Context(), o)
+	}
+}
+
+func TestEachRefusalIsToldWithItsLimit(t *testing.T) {
+	c := &clock{now: noon}
+	var told []limits.Limit
+	observe := func(l limits.Limit) { told = append(told, l) }
+	counters := limits.NewCounters()
+	i, err := limits.New(limits.Config{Issuer: c, Counters: counters, PerSubject: 1, PerTenant: 2, Now: func() time.Time { return c.now }, Observe: observe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := limits.NewAddresses(limits.AddressConfig{Counters: counters, Failures: 1, Now: func() time.Time { return c.now }, Observe: observe})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"one", "one", "two", "three"} {
+		ask(t, i, order(t, "i", subject, "acme"))
+	}
+	address := netip.MustParseAddr("192.0.2.1")
+	_ = a.Check(address)
+	a.Failed(address)
+	_ = a.Check(address)
+	if want := []limits.Limit{limits.OfSubject, limits.OfTenant, limits.OfAddress}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }

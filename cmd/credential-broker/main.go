@@ -163,7 +163,7 @@ func (serveCmd) Run(w *world) error {
 		log.LogAttrs(w.ctx, slog.LevelWarn, note)
 	}
 	service, err := serve.New(cfg, serve.Options{
-		Stdout: w.stdout, Log: log, Load: w.read, Hangup: hangup, Watch: w.config, Notice: serve.Notice,
+		Stdout: w.stdout, Log: log, Load: w.read, Hangup: hangup, Watch: w.config, Notice: serve.Notice, Build: build(),
 	})
 	if err != nil {
 		return err
@@ -279,18 +279,23 @@ func (h healthcheckCmd) Run(w *world) error {
 
 // Run prints what was built, from which commit, with which Go.
 func (versionCmd) Run(w *world) error {
-	v, revision, goVersion := version, "unknown", "unknown"
+	b := build()
+	_, err := fmt.Fprintf(w.stdout, "credential-broker %s (commit %s, %s)\n", b.Version, b.Revision, b.Go)
+	return err
+}
+
+func build() serve.Build {
+	b := serve.Build{Version: version, Revision: "unknown", Go: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		goVersion = info.GoVersion
-		if v == "" {
-			v = info.Main.Version
+		b.Go = info.GoVersion
+		if b.Version == "" {
+			b.Version = info.Main.Version
 		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
-				revision = s.Value
+				b.Revision = s.Value
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w.stdout, "credential-broker %s (commit %s, %s)\n", v, revision, goVersion)
-	return err
+	return b
 }

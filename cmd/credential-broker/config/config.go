@@ -32,6 +32,7 @@ type Config struct {
 	Revision       string // names the effective configuration
 	Listen         string
 	AdminListen    string
+	AdminPprof     bool
 	TrustedProxies []netip.Prefix
 	AllowedOrigins []string
 	Issuers        []Issuer

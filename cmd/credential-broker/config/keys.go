@@ -17,7 +17,8 @@ const Required = "required"
 func Keys() []Key {
 	return []Key{
 		{"listen", "address", ":8080", "where the broker listens"},
-		{"admin_listen", "address", "127.0.0.1:9090", "where probes are answered with detail; never on the public port"},
+		{"admin_listen", "address", "127.0.0.1:9090", "where `/metrics` is, and probes are answered with detail; never on the public port"},
+		{"admin_pprof", "boolean", "false", "profiles of the running program at `/debug/pprof/` of the admin port; one of time must be shorter than 15 s: `?seconds=10`"},
 		{"trusted_proxies", "list of CIDRs", "", "whose `X-Forwarded-For` is believed"},
 		{"cors", "mapping", "", ""},
 		{"cors.allowed_origins", "list of origins", "", "pages that may call from a browser: exact `scheme://host[:port]`, https, or http on loopback"},

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"credential-broker/broker/awssts"
+	"credential-broker/broker/credcache"
 	"credential-broker/broker/httpapi"
 	"credential-broker/broker/idtoken"
 	"credential-broker/cmd/credential-broker/config"
@@ -19,6 +21,8 @@ type generation struct {
 	cfg      config.Config
 	identity webIdentity
 	verifier *idtoken.Verifier
+	sts      *awssts.Client
+	cache    *credcache.Cache
 	api      *httpapi.API
 	since    time.Time          // when it came into use
 	end      context.CancelFunc // of its work in the background

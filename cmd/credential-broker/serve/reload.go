@@ -86,6 +86,7 @@ func (s *Service) reload(ctx, work context.Context, force bool) {
 		return
 	}
 	now := &Reload{At: time.Now(), Result: result, Problem: err}
+	s.metrics.Reloaded(result, now.At)
 	refused := before != nil && before.Result == Refused
 	switch {
 	case force || result == Loaded:

@@ -25,6 +25,7 @@ import (
 	"credential-broker/broker/idtoken"
 	"credential-broker/broker/limits"
 	"credential-broker/broker/sessions"
+	"credential-broker/broker/telemetry"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/watch"
 )
@@ -50,6 +51,7 @@ type Options struct {
 	Transport     http.RoundTripper // reaches the issuers and STS; nil: each has its own
 	Ready         func()            // nil, or called once when requests can be served
 	Notice        time.Duration     // between the end of readiness and the closing of the ports
+	Build         Build             // told by a metric
 
 	// Load reads the configuration again; nil: it stays as it is.
 	Load func() (config.Config, error)
@@ -62,11 +64,15 @@ type Options struct {
 	Reloaded func(Reload)
 }
 
+// Build is what runs.
+type Build struct{ Version, Revision, Go string }
+
 // Service is a broker that has its ports and is not yet running.
 type Service struct {
 	o         Options
 	log       *slog.Logger
 	auditor   broker.Auditor
+	metrics   *telemetry.Metrics
 	counters  *limits.Counters   // these three go on under another configuration
 	sessions  *sessions.Sessions //
 	replays   *sessions.Replays  //
@@ -93,6 +99,7 @@ func New(cfg config.Config, o Options) (*Service, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{o: o, log: o.Log, counters: limits.NewCounters(), sessions: sessions.New(), replays: sessions.NewReplays(nil)}
+	s.metrics = s.newMetrics()
 	if err := s.open(cfg, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -104,7 +111,7 @@ func (s *Service) open(cfg config.Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	s.auditor, s.audit = broker.NewAuditLog(audit), closer
+	s.auditor, s.audit = s.metrics.Auditor(broker.NewAuditLog(audit)), closer
 	g, err := s.wire(cfg, o, nil)
 	if err != nil {
 		return err
@@ -119,38 +126,41 @@ func (s *Service) open(cfg config.Config, o Options) error {
 func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier) (*generation, error) {
 	g := &generation{cfg: cfg, empty: make(chan struct{})}
 	var err error
-	if g.verifier, err = idtoken.New(verifierConfig(cfg, o.Log, nil, o.Transport, previous)); err != nil {
+	if g.verifier, err = idtoken.New(verifierConfig(cfg, o.Log, s.fetchedKeys, o.Transport, previous)); err != nil {
 		return nil, err
 	}
 	if g.identity, err = newWebIdentity(cfg.WebIdentity); err != nil {
 		return nil, err
 	}
-	issuer, err := awssts.New(awssts.Config{
+	g.sts, err = awssts.New(awssts.Config{
 		Region: cfg.STS.Region, FallbackRegions: cfg.STS.FallbackRegions, Endpoint: cfg.STS.Endpoint,
 		Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: g.identity.assert, Transport: o.Transport,
-		Log: o.Log,
+		Observe: s.observeSTS, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
-	cache, err := credcache.New(credcache.Config{Issuer: issuer, Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4)})
-	if err != nil {
-		return nil, err
-	}
-	g.closers = append(g.closers, cache.Close)
-	limited, err := limits.New(limits.Config{
-		Issuer: cache, Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant,
+	g.cache, err = credcache.New(credcache.Config{
+		Issuer: s.metrics.Issuer(g.sts), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
+		Observe: s.metrics.Fetched, Evicted: s.metrics.Evicted, Repeated: s.metrics.Repeated,
 	})
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := limits.NewAddresses(limits.AddressConfig{Counters: s.counters, Failures: cfg.Limits.PerAddressFailures})
+	g.closers = append(g.closers, g.cache.Close)
+	limited, err := limits.New(limits.Config{
+		Issuer: g.cache, Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant, Observe: s.overLimit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := limits.NewAddresses(limits.AddressConfig{Counters: s.counters, Failures: cfg.Limits.PerAddressFailures, Observe: s.overLimit})
 	if err != nil {
 		return nil, err
 	}
 	b, err := broker.New(broker.Config{
-		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: g.verifier, Issuer: limited, Forgetter: cache,
+		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: g.verifier, Issuer: limited, Forgetter: g.cache,
 		Auditor: s.auditor, Revoked: cfg.Revoked, Logouts: broker.Logouts{Verifier: g.verifier, Sessions: s.sessions, Replays: s.replays},
 	})
 	if err != nil {
@@ -158,7 +168,8 @@ func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier)
 	}
 	g.api, err = httpapi.New(httpapi.Config{
 		Broker: b, Addresses: addresses, Logout: b.Logout, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
-		Documents: g.identity.documents, ClientJS: client.JS(), Ready: s.readiness, Status: s.status, Log: o.Log,
+		Documents: g.identity.documents, ClientJS: client.JS(), Ready: s.readiness, Status: s.status, Metrics: s.metrics.Handler(), Profiles: cfg.AdminPprof,
+		Observe: s.answered, Log: o.Log,
 	})
 	return g, err
 }
