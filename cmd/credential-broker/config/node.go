@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type node struct {
 	key     string     // "grants[].prefix"
 	at      *yaml.Node // where a problem with an absent key is shown
 	missing string     // the default of an absent key
+	literal bool       // the value is filled in already
 }
 
 func (n node) problem(format string, args ...any) {
@@ -57,7 +59,7 @@ func (n node) plain() bool {
 func (n node) object() map[string]node {
 	known := map[string]node{}
 	for _, k := range Keys() {
-		parent, name := split(k.Path)
+		parent, name := parentOf(k.Path)
 		if parent == n.key {
 			known[name] = node{r: n.r, at: n.where(), path: join(n.path, name), key: k.Path, missing: k.Default}
 		}
@@ -128,15 +130,57 @@ func (n node) list() []node {
 	if !n.plain() {
 		return nil
 	}
+	if n.yaml.Kind == yaml.ScalarNode && !n.ofMappings() {
+		return n.split()
+	}
 	if n.yaml.Kind != yaml.SequenceNode {
 		n.problem("must be a list")
 		return nil
 	}
 	nodes := make([]node, len(n.yaml.Content))
 	for i, v := range n.yaml.Content {
-		nodes[i] = node{r: n.r, yaml: v, path: fmt.Sprintf("%s[%d]", n.path, i), key: n.key + "[]"}
+		nodes[i] = n.element(i, v)
 	}
 	return nodes
+}
+
+func (n node) element(i int, value *yaml.Node) node {
+	return node{r: n.r, yaml: value, path: fmt.Sprintf("%s[%d]", n.path, i), key: n.key + "[]"}
+}
+
+// ofMappings reports whether the list's elements have keys of their own.
+func (n node) ofMappings() bool {
+	return slices.ContainsFunc(Keys(), func(k Key) bool { return strings.HasPrefix(k.Path, n.key+"[].") })
+}
+
+// split reads a list that is written as one text, with commas between: what one
+// environment variable can hold. The variables are filled in before the commas are
+// looked for, and not again. An empty text is an empty list; one of blanks is not.
+func (n node) split() []node {
+	before := len(n.r.problems)
+	text := n.text()
+	if len(n.r.problems) > before || text == "" {
+		return nil
+	}
+	var nodes []node
+	for i, part := range strings.Split(text, ",") {
+		at := *n.yaml
+		at.Value = strings.TrimSpace(part)
+		e := n.element(i, &at)
+		e.literal = true
+		nodes = append(nodes, e)
+	}
+	return nodes
+}
+
+// emptyText reports whether a list is written as a text with nothing in it, as a
+// variable without a value leaves it. It reads nothing.
+func (n node) emptyText() bool {
+	if n.absent() || n.yaml.Kind != yaml.ScalarNode {
+		return false
+	}
+	quiet := node{r: &reader{lookup: n.r.lookup}, yaml: n.yaml, path: n.path}
+	return quiet.text() == ""
 }
 
 // texts returns the elements of a list of texts, each once.
@@ -163,6 +207,8 @@ func (n node) text() string {
 		return n.note(n.missing)
 	}
 	switch {
+	case n.literal:
+		return n.note(n.yaml.Value)
 	case !n.plain():
 		return ""
 	case n.yaml.ShortTag() == "!!str":
@@ -280,8 +326,8 @@ func (n node) expand(s string) string {
 	})
 }
 
-// split cuts a path of Keys at its last dot.
-func split(path string) (parent, name string) {
+// parentOf cuts a path of Keys at its last dot.
+func parentOf(path string) (parent, name string) {
 	if i := strings.LastIndexByte(path, '.'); i >= 0 {
 		return path[:i], path[i+1:]
 	}

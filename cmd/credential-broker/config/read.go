@@ -84,12 +84,12 @@ func issuers(n node) []Issuer {
 func webIdentity(n node) WebIdentity {
 	m := n.object()
 	w := WebIdentity{Mode: m["mode"].text(), SigningKeys: m["signing_keys"].texts()}
+	before := len(n.r.problems)
+	w.Issuer = convert(m["issuer"], optional(httpsURL))
 	switch w.Mode {
 	case Minted:
-		if m["issuer"].absent() {
+		if w.Issuer == "" && len(n.r.problems) == before {
 			m["issuer"].problem("is missing: mode minted needs the URL under which AWS finds the broker's keys")
-		} else {
-			w.Issuer = convert(m["issuer"], httpsURL)
 		}
 		if w.Audience = m["audience"].text(); w.Audience == "" {
 			m["audience"].problem("must not be empty")
@@ -98,8 +98,9 @@ func webIdentity(n node) WebIdentity {
 			m["signing_keys"].problem("is missing: mode minted needs a key to sign with")
 		}
 	case Forwarded:
-		for _, name := range []string{"issuer", "audience", "signing_keys"} {
-			if !m[name].absent() {
+		// Empty is what a variable without a value leaves.
+		for name, given := range map[string]bool{"issuer": w.Issuer != "", "audience": !m["audience"].absent(), "signing_keys": len(w.SigningKeys) > 0} {
+			if given {
 				m[name].problem("is for mode minted only")
 			}
 		}
@@ -183,6 +184,11 @@ func grant(n node) broker.Grant {
 	if !g.Bucket.IsZero() && !g.Prefix.IsZero() {
 		if err := g.Layout().Validate(); err != nil {
 			m["prefix"].problem("%v", err)
+		}
+	}
+	for _, name := range []string{"permissions", "scopes"} {
+		if match[name].emptyText() {
+			match[name].problem("must not be empty: it would ask for nothing, and every token would match; leave the key out if that is meant")
 		}
 	}
 	if names := m["access"].texts(); !m["access"].absent() {
