@@ -115,6 +115,68 @@ PAGE := cmd/demo/web
 page: ## the demo's page, where npm is
 	@! command -v npm >/dev/null || go run ./cmd/demo --build || $(UNLESS_CI)
 
+# As in the Dockerfile: the same sources, Go and VERSION make the same bytes.
 .PHONY: build
-build: ## the service, into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/credential-broker ./cmd/credential-broker
+build: ## the service, into bin/, byte for byte what the image has
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o bin/credential-broker ./cmd/credential-broker
+
+# DOCKER_BUILD_FLAGS is for an engine whose network is the host's, as .ci/engine has it.
+DOCKER ?= docker
+IMAGE ?= credential-broker
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+.PHONY: image
+image: ## the container image, as $(IMAGE)
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
+
+# What the image's and the chart's tests run: each a file for its version, outside the tree.
+COMPOSE_VERSION := v5.6.0
+COMPOSE := $(TOOLS)/docker-compose-$(COMPOSE_VERSION)
+HELM_VERSION := v4.3.1
+HELM := $(TOOLS)/helm-$(HELM_VERSION)
+DLINT := $(TOOLS)/dlint
+
+.PHONY: image-test
+image-test: $(COMPOSE) ## the image built, looked at, run hardened and drained; compose; the walk of deploy/README.md (.ci/engine make image-test)
+	.ci/image
+	COMPOSE=$(COMPOSE) .ci/compose
+	.ci/walk
+
+.PHONY: image-lint
+image-lint: $(DLINT) ## BuildKit's own rules on the Dockerfile
+	$(DLINT) Dockerfile
+
+.PHONY: chart
+chart: $(HELM) ## the chart: linted, rendered for many values, decoded, given to the broker
+	CGO_ENABLED=0 go build -o bin/chart-broker ./cmd/credential-broker
+	cd .ci/chart && HELM=$(HELM) BROKER=$(CURDIR)/bin/chart-broker go test ./...
+
+$(COMPOSE): .ci/tools/compose/go.sum
+	@mkdir -p $(TOOLS)
+	cd .ci/tools/compose && CGO_ENABLED=0 go build -ldflags '-s -w -X github.com/docker/compose/v5/internal.Version=$(COMPOSE_VERSION)' -o $@ github.com/docker/compose/v5/cmd
+	@touch $@
+
+$(HELM):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) CGO_ENABLED=0 go install -ldflags '-s -w' helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	mv $(TOOLS)/helm $@
+
+$(DLINT): .ci/tools/dlint/go.sum .ci/tools/dlint/main.go
+	@mkdir -p $(TOOLS)
+	cd .ci/tools/dlint && CGO_ENABLED=0 go build -ldflags '-s -w' -o $@ .
+	@touch $@
+
+# A release's image, for both processors, with its bill of materials, by a buildx that is logged in.
+PLATFORMS ?= linux/amd64,linux/arm64
+.PHONY: image-push
+image-push: ## the image for PLATFORMS, pushed to IMAGE; its digest goes to image.json
+	$(DOCKER) buildx build --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) \
+		--provenance mode=max --sbom true --metadata-file image.json --tag $(IMAGE):$(VERSION) --push .
+
+.PHONY: chart-package
+chart-package: $(HELM) ## the chart, for VERSION, into dist/
+	$(HELM) package deploy/helm/credential-broker --version $(VERSION:v%=%) --app-version $(VERSION) --destination dist
+
+.PHONY: print-helm
+print-helm: $(HELM)
+	@echo $(HELM)

@@ -162,7 +162,8 @@ func check(root, module string, table map[string]rules, whole bool) []string {
 		name = filepath.ToSlash(name)
 		if d.IsDir() {
 			hidden := strings.HasPrefix(d.Name(), ".") && file != root
-			if hidden || d.Name() == "testdata" || d.Name() == "node_modules" || d.Name() == "peers" {
+			made := name == "bin" || name == "dist" // by make, and in no commit
+			if hidden || made || d.Name() == "testdata" || d.Name() == "node_modules" || d.Name() == "peers" {
 				return fs.SkipDir
 			}
 			if name != "." && !strings.Contains(name, "/") && !slices.Contains(topFolders, name) {
