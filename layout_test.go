@@ -69,6 +69,7 @@ var table = map[string]rules{
 	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
 	"broker/client":    {not: pure},
 	"broker/telemetry": {ours: []string{"broker"}, others: []string{prom}},
+	"broker/auditlog":  {ours: []string{"broker"}},
 	"broker/httpapi":   {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
 	"broker/brokertest": {ours: []string{
@@ -101,7 +102,7 @@ var table = map[string]rules{
 	"cmd/credential-broker/watch":   {others: []string{"github.com/fsnotify/fsnotify"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
-			"broker", "policy", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
+			"broker", "policy", "broker/auditlog", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
 			"broker/sessions", "broker/telemetry", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
 		},
 		others: []string{"golang.org/x/sync"},

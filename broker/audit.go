@@ -1,22 +1,53 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
 
+// RecordVersion is the version of the audit record's schema. A member that is
+// added leaves it as it is; one that goes away or changes its meaning does not.
+const RecordVersion = 1
+
+// Action is what was asked for, and so what a record is about.
+type Action string
+
+// The actions. Every request that brings a token, or should have brought one, is
+// one of the first four and has one record.
+const (
+	ActionCredentials Action = "credentials" // credentials were asked for
+	ActionGrants      Action = "grants"      // which grants a token yields
+	ActionForget      Action = "forget"      // a caller's own log-out here
+	ActionLogout      Action = "logout"      // a log-out at the issuer
+	// ActionAudit is not a request: it tells of decisions whose records could not be
+	// written. They were refused, all of them.
+	ActionAudit Action = "audit"
+)
+
+// The decisions.
+const (
+	Allow = "allow"
+	Deny  = "deny"
+)
+
 // Record is the audit record of one decision, allowed or denied. It holds no
-// secret: a token appears as its SHA-256.
+// secret: a token appears as its SHA-256. Who asked is in it only where a token
+// has proved it.
 type Record struct {
+	V            int        `json:"v"` // RecordVersion
 	Time         time.Time  `json:"time"`
-	Decision     string     `json:"decision"` // "allow" or "deny"
+	Action       Action     `json:"action"`
+	Decision     string     `json:"decision"` // Allow or Deny
 	Code         Class      `json:"code,omitempty"`
 	Reason       string     `json:"reason,omitempty"`
-	RequestID    string     `json:"request_id"`
+	RequestID    string     `json:"request_id,omitempty"` // absent in ActionAudit alone
 	Issuer       string     `json:"issuer,omitempty"`
 	Subject      string     `json:"subject,omitempty"`
 	Client       string     `json:"client,omitempty"`
@@ -26,6 +57,7 @@ type Record struct {
 	Bucket       string     `json:"bucket,omitempty"`
 	Prefix       string     `json:"prefix,omitempty"`
 	Access       []string   `json:"access,omitempty"`
+	User         string     `json:"user,omitempty"` // the opaque {user}; in mode minted the source identity too
 	SessionName  string     `json:"session_name,omitempty"`
 	AccessKeyID  string     `json:"access_key_id,omitempty"`
 	Expiration   *time.Time `json:"expiration,omitempty"`
@@ -38,12 +70,32 @@ type Record struct {
 
 // Auditor keeps the records. Record returns only when the record is as safe as
 // it will get; on an error nothing is released. It must be safe for concurrent
-// use.
+// use, and come back in a time that a caller can wait.
 type Auditor interface {
 	Record(context.Context, Record) error
 }
 
-// AuditLog writes records as JSON lines. It is safe for concurrent use; the
+// maxReason bounds a reason, in bytes. With all else at its longest a record then
+// stays below the 4,096 bytes that POSIX writes to a pipe in one piece.
+const maxReason = 1024
+
+// Line returns the record as JSON with a newline at its end, and none inside.
+func (r Record) Line() ([]byte, error) {
+	if len(r.Reason) > maxReason {
+		r.Reason = strings.ToValidUTF8(r.Reason[:maxReason], "") + "…"
+	}
+	var line bytes.Buffer
+	line.Grow(1024) // a record of an exchange has 700 to 900 bytes
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return nil, fmt.Errorf("write audit record: %w", err)
+	}
+	return line.Bytes(), nil
+}
+
+// AuditLog writes records to what never blocks and never breaks, such as memory.
+// What may do either is package auditlog's. It is safe for concurrent use; the
 // zero value refuses.
 type AuditLog struct {
 	mu sync.Mutex // guards w: one line is one Write
@@ -57,17 +109,61 @@ func NewAuditLog(w io.Writer) *AuditLog { return &AuditLog{w: w} }
 
 // Record implements Auditor.
 func (a *AuditLog) Record(_ context.Context, r Record) error {
-	line, err := json.Marshal(r)
+	line, err := r.Line()
 	if err != nil {
-		return fmt.Errorf("write audit record: %w", err)
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.w == nil {
-		return fmt.Errorf("write audit record: no destination")
+		return errors.New("write audit record: no destination")
 	}
-	if _, err := a.w.Write(append(line, '\n')); err != nil {
+	if _, err := a.w.Write(line); err != nil {
 		return fmt.Errorf("write audit record: %w", err)
 	}
 	return nil
+}
+
+func (b *Broker) newRecord(action Action, req Request) *Record {
+	return &Record{
+		V: RecordVersion, Time: b.cfg.Now().UTC(), Action: action, RequestID: req.ID, TokenSHA256: req.Token.SHA256(),
+		Address: req.Address, UserAgent: req.UserAgent,
+	}
+}
+
+// conclude writes the record of what came of it. It returns err; where there is
+// none and the record cannot be written, ErrBusy: nothing may be released. What is
+// refused stays refused as it was.
+func (b *Broker) conclude(ctx context.Context, record *Record, err error) error {
+	record.Decision = Allow
+	if err != nil {
+		record.Decision, record.Code, record.Reason = Deny, ClassOf(err), err.Error()
+	}
+	auditErr := b.cfg.Auditor.Record(ctx, *record)
+	switch {
+	case auditErr == nil:
+		return err
+	case err != nil:
+		return fmt.Errorf("%w (%w)", err, auditErr)
+	default:
+		return fmt.Errorf("%w: %w", ErrBusy, auditErr)
+	}
+}
+
+// Refuse writes the record of a request that is refused before it can be asked
+// for anything: it brings no token, or cannot be read, or comes too often. It
+// returns err, which is why.
+func (b *Broker) Refuse(ctx context.Context, action Action, req Request, err error) error {
+	return b.conclude(ctx, b.newRecord(action, req), err)
+}
+
+// name fills in who is asking.
+func (r *Record) name(id Identity) {
+	r.Issuer, r.Subject, r.Client = id.Issuer, id.Subject, id.Client
+}
+
+// place fills in what was decided.
+func (r *Record) place(s Scope) {
+	r.Tenant, r.User, r.Grant, r.RoleARN = s.Tenant.String(), s.User.String(), s.Grant, s.RoleARN.String()
+	r.Bucket, r.Prefix, r.Access = s.S3.Bucket.String(), s.S3.Key(), s.S3.Access.Names()
 }

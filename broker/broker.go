@@ -130,44 +130,20 @@ type Request struct {
 // before anything is released, for refusals as for credentials: without a record
 // there are no credentials.
 func (b *Broker) Exchange(ctx context.Context, req Request) (Credentials, error) {
-	record := b.newRecord(req)
-	creds, err := b.exchange(ctx, req, &record)
-	if err != nil {
-		record.Decision, record.Code, record.Reason = "deny", ClassOf(err), err.Error()
-		if auditErr := b.cfg.Auditor.Record(ctx, record); auditErr != nil {
-			return Credentials{}, fmt.Errorf("%w (%w)", err, auditErr)
-		}
+	record := b.newRecord(ActionCredentials, req)
+	creds, err := b.exchange(ctx, req, record)
+	if err := b.conclude(ctx, record, err); err != nil {
 		return Credentials{}, err
-	}
-	record.Decision, record.AccessKeyID, record.Expiration, record.Source = "allow", creds.AccessKeyID, &creds.Expiration, creds.Source
-	if err := b.cfg.Auditor.Record(ctx, record); err != nil {
-		return Credentials{}, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return creds, nil
 }
 
 func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Credentials, error) {
-	id, err := b.identify(ctx, req.Token)
+	order, err := b.plan(ctx, req, record, nil)
 	if err != nil {
 		return Credentials{}, err
 	}
-	record.Issuer, record.Subject, record.Client = id.Issuer, id.Subject, id.Client
-
-	scope, err := decide(b.cfg.Grants, id, req)
-	if err != nil {
-		return Credentials{}, err
-	}
-	if b.cfg.Revoked.Tenants[scope.Tenant.String()] {
-		return Credentials{}, fmt.Errorf("%w: tenant %q", ErrRevoked, scope.Tenant)
-	}
-	document, err := policy.Generate(scope.S3)
-	if err != nil {
-		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	order := b.order(id, req.Token, scope, document)
-	record.describe(order)
-	b.learn(id)
-
+	b.learn(order.Identity)
 	creds, err := b.cfg.Issuer.Issue(ctx, order)
 	if err != nil {
 		return Credentials{}, err
@@ -175,14 +151,50 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 	if err := creds.validate(order, b.cfg.Now()); err != nil {
 		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
+	record.AccessKeyID, record.Expiration, record.Source = creds.AccessKeyID, &creds.Expiration, creds.Source
 	return creds, nil
+}
+
+// plan verifies and decides: everything up to the order for credentials. What it
+// finds on the way it fills into the record, and into the explanation, which may
+// be nil.
+func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Explanation) (Order, error) {
+	id, err := b.identify(ctx, req.Token, record)
+	if err != nil {
+		return Order{}, err
+	}
+	e.identified(id)
+	scope, err := decide(b.cfg.Grants, id, req, e)
+	if err != nil {
+		return Order{}, err
+	}
+	record.place(scope)
+	if b.cfg.Revoked.Tenants[scope.Tenant.String()] {
+		return Order{}, fmt.Errorf("%w: tenant %q", ErrRevoked, scope.Tenant)
+	}
+	document, err := policy.Generate(scope.S3)
+	if err != nil {
+		return Order{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	order := b.order(id, req.Token, scope, document)
+	record.SessionName, record.PolicySHA256 = order.SessionName, order.Document.Digest()
+	return order, nil
 }
 
 // Grants returns the scopes that the token yields, in the order of the grants,
 // without asking STS. A grant whose tenant the token does not tell, or that
 // would need the request to name one and does not get it, is left out.
 func (b *Broker) Grants(ctx context.Context, req Request) ([]Scope, error) {
-	id, err := b.identify(ctx, req.Token)
+	record := b.newRecord(ActionGrants, req)
+	scopes, err := b.grants(ctx, req, record)
+	if err := b.conclude(ctx, record, err); err != nil {
+		return nil, err
+	}
+	return scopes, nil
+}
+
+func (b *Broker) grants(ctx context.Context, req Request, record *Record) ([]Scope, error) {
+	id, err := b.identify(ctx, req.Token, record)
 	if err != nil {
 		return nil, err
 	}
@@ -204,20 +216,19 @@ func (b *Broker) Grants(ctx context.Context, req Request) ([]Scope, error) {
 	return scopes, nil
 }
 
-// Forget drops what is remembered for the token's subject.
+// Forget drops what is remembered for the token's subject. That is done before
+// the record is written: what ends access does not wait for it.
 func (b *Broker) Forget(ctx context.Context, req Request) error {
-	id, err := b.identify(ctx, req.Token)
-	if err != nil {
-		return err
-	}
-	if b.cfg.Forgetter != nil {
+	record := b.newRecord(ActionForget, req)
+	id, err := b.identify(ctx, req.Token, record)
+	if err == nil && b.cfg.Forgetter != nil {
 		b.cfg.Forgetter.Forget(id.Issuer, id.Subject)
 	}
-	return nil
+	return b.conclude(ctx, record, err)
 }
 
 // identify verifies the token and refuses a subject that has been shut out.
-func (b *Broker) identify(ctx context.Context, token Secret) (Identity, error) {
+func (b *Broker) identify(ctx context.Context, token Secret, record *Record) (Identity, error) {
 	if token.IsZero() {
 		return Identity{}, fmt.Errorf("%w: no token", ErrMissingToken)
 	}
@@ -225,6 +236,7 @@ func (b *Broker) identify(ctx context.Context, token Secret) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
+	record.name(id)
 	if b.cfg.Revoked.Subjects[id.Subject] {
 		return Identity{}, fmt.Errorf("%w: subject %q", ErrRevoked, id.Subject)
 	}
@@ -246,18 +258,4 @@ func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.D
 		Lifetime:    life.Truncate(time.Second), // STS counts in seconds
 		NotAfter:    now.Add(life),
 	}
-}
-
-func (b *Broker) newRecord(req Request) Record {
-	return Record{
-		Time: b.cfg.Now().UTC(), RequestID: req.ID, TokenSHA256: req.Token.SHA256(),
-		Address: req.Address, UserAgent: req.UserAgent,
-	}
-}
-
-// describe fills in what was decided.
-func (r *Record) describe(o Order) {
-	r.Tenant, r.Grant, r.RoleARN = o.Scope.Tenant.String(), o.Scope.Grant, o.Scope.RoleARN.String()
-	r.Bucket, r.Prefix, r.Access = o.Scope.S3.Bucket.String(), o.Scope.S3.Key(), o.Scope.S3.Access.Names()
-	r.SessionName, r.PolicySHA256 = o.SessionName, o.Document.Digest()
 }

@@ -132,6 +132,7 @@ func TestAGoodTokenGetsItsTenantsScopeAndARecord(t *testing.T) {
 	name := broker.SessionName("https://acme.eu.auth0.com/", "auth0|alice", creds.Scope.Tenant)
 	expiration := noon.Add(time.Hour)
 	want := broker.Record{
+		V: 1, Action: broker.ActionCredentials, User: policy.UserOf("https://acme.eu.auth0.com/", "auth0|alice").String(),
 		Time: noon, Decision: "allow", RequestID: "req-1",
 		Issuer: "https://acme.eu.auth0.com/", Subject: "auth0|alice", Client: "spa", Tenant: "org_acme", Grant: "uploads",
 		RoleARN: "arn:aws:iam::123456789012:role/path/uploads", Bucket: "acme-uploads", Prefix: "tenants/org_acme/",

@@ -81,9 +81,9 @@ func (m Match) holds(c Claims) error {
 			return fmt.Errorf("the token lacks the scope %q", s)
 		}
 	}
-	for name, want := range m.Claims {
-		if !c.equals(name, want) {
-			return fmt.Errorf("the claim %q is not %v", name, want)
+	for _, name := range slices.Sorted(maps.Keys(m.Claims)) { // the first is the same each time
+		if want := m.Claims[name]; !c.equals(name, want) {
+			return fmt.Errorf("the claim %q is not %#v", name, want)
 		}
 	}
 	return nil

@@ -51,8 +51,13 @@ func (l Logouts) none() bool  { return l.Verifier == nil && l.Sessions == nil &&
 // Logout drops what is remembered for the subject, or for the subject of the
 // session, that the logout token names. Of a session under which nobody asked
 // there is nothing to drop. It shuts nobody out: an access token that is still
-// good gets new credentials.
-func (b *Broker) Logout(ctx context.Context, token Secret) error {
+// good gets new credentials. As with Forget, the record comes after.
+func (b *Broker) Logout(ctx context.Context, req Request) error {
+	record := b.newRecord(ActionLogout, req)
+	return b.conclude(ctx, record, b.logout(ctx, req.Token, record))
+}
+
+func (b *Broker) logout(ctx context.Context, token Secret, record *Record) error {
 	if b.cfg.Logouts.none() {
 		return fmt.Errorf("%w: log-outs are not heard", ErrInvalidRequest)
 	}
@@ -63,6 +68,7 @@ func (b *Broker) Logout(ctx context.Context, token Secret) error {
 	if err != nil {
 		return err
 	}
+	record.Issuer, record.Subject = out.Issuer, out.Subject
 	if !b.cfg.Logouts.Replays.Once(out.Issuer, out.ID, out.Until) {
 		return fmt.Errorf("%w: the logout token was shown before", ErrInvalidToken)
 	}
@@ -71,6 +77,7 @@ func (b *Broker) Logout(ctx context.Context, token Secret) error {
 		if out.Subject, known = b.cfg.Logouts.Sessions.Subject(out.Issuer, out.Session); !known {
 			return nil
 		}
+		record.Subject = out.Subject
 	}
 	if b.cfg.Forgetter != nil {
 		b.cfg.Forgetter.Forget(out.Issuer, out.Subject)

@@ -68,7 +68,7 @@ func TestALogOutDropsWhatIsRememberedOfItsSubject(t *testing.T) {
 			h.out = tc.out
 			h.out.Until = noon.Add(time.Minute)
 			b := mustNew(t, w)
-			if err := b.Logout(t.Context(), broker.NewSecret("t")); err != nil {
+			if err := b.Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, f.got); diff != "" {
@@ -78,12 +78,12 @@ func TestALogOutDropsWhatIsRememberedOfItsSubject(t *testing.T) {
 				t.Errorf("remembered until %s", h.until)
 			}
 			// The same token again, and another of the same issuer.
-			err := b.Logout(t.Context(), broker.NewSecret("t"))
+			err := b.Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")})
 			if broker.ClassOf(err) != broker.ErrInvalidToken || !strings.Contains(err.Error(), "shown before") || len(f.got) != len(tc.want) {
 				t.Errorf("again: %v, %v", err, f.got)
 			}
 			h.out.ID = "2"
-			if err := b.Logout(t.Context(), broker.NewSecret("t")); err != nil || len(f.got) != 2*len(tc.want) {
+			if err := b.Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")}); err != nil || len(f.got) != 2*len(tc.want) {
 				t.Errorf("another: %v, %v", err, f.got)
 			}
 		})
@@ -95,15 +95,15 @@ func TestALogOutThatIsNotProvedDropsNothing(t *testing.T) {
 	h, f := listening(w)
 	h.out, h.refuse = broker.Logout{Issuer: acme, Subject: "auth0|alice", ID: "1"}, fmt.Errorf("%w: broken", broker.ErrInvalidToken)
 	b := mustNew(t, w)
-	if err := b.Logout(t.Context(), broker.NewSecret("t")); err == nil || len(f.got)+len(h.shown) != 0 {
+	if err := b.Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")}); err == nil || len(f.got)+len(h.shown) != 0 {
 		t.Errorf("%v, %v", err, f.got)
 	}
 	h.refuse = nil
-	if err := b.Logout(t.Context(), broker.Secret{}); broker.ClassOf(err) != broker.ErrMissingToken || len(f.got) != 0 {
+	if err := b.Logout(t.Context(), broker.Request{}); broker.ClassOf(err) != broker.ErrMissingToken || len(f.got) != 0 {
 		t.Errorf("without a token: %v, %v", err, f.got)
 	}
 	w.cfg.Logouts = broker.Logouts{}
-	if err := mustNew(t, w).Logout(t.Context(), broker.NewSecret("t")); broker.ClassOf(err) != broker.ErrInvalidRequest || len(f.got) != 0 {
+	if err := mustNew(t, w).Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")}); broker.ClassOf(err) != broker.ErrInvalidRequest || len(f.got) != 0 {
 		t.Errorf("unheard: %v, %v", err, f.got)
 	}
 }
@@ -137,7 +137,7 @@ func TestOnlyASessionWithANameIsLearnt(t *testing.T) {
 	w = newWorld(t) // nor need there be anything to forget
 	h, _ = listening(w)
 	w.cfg.Forgetter, h.out = nil, broker.Logout{Issuer: acme, Subject: "s", ID: "1"}
-	if err := mustNew(t, w).Logout(t.Context(), broker.NewSecret("t")); err != nil {
+	if err := mustNew(t, w).Logout(t.Context(), broker.Request{Token: broker.NewSecret("t")}); err != nil {
 		t.Error(err)
 	}
 }

@@ -22,13 +22,16 @@ type Scope struct {
 }
 
 // decide finds the grant for the identity and applies the request's narrowing.
-// Nothing in a request can widen what the grant gives.
-func decide(grants []Grant, id Identity, req Request) (Scope, error) {
+// Nothing in a request can widen what the grant gives. What is made of each grant
+// is told to e, which may be nil.
+func decide(grants []Grant, id Identity, req Request, e *Explanation) (Scope, error) {
 	for _, g := range grants {
 		if req.Grant != "" && g.Name != req.Grant {
 			continue
 		}
-		if err := g.Match.holds(id.Claims); err != nil {
+		err := g.Match.holds(id.Claims)
+		e.looked(g, err)
+		if err != nil {
 			if req.Grant != "" {
 				return Scope{}, fmt.Errorf("%w: grant %q: %w", ErrNoGrant, g.Name, err)
 			}
@@ -38,6 +41,7 @@ func decide(grants []Grant, id Identity, req Request) (Scope, error) {
 		if err != nil {
 			return Scope{}, fmt.Errorf("grant %q: %w", g.Name, err)
 		}
+		e.gives(scope)
 		return scope.narrow(req)
 	}
 	if req.Grant != "" {

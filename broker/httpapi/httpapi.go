@@ -26,6 +26,9 @@ type Exchanger interface {
 	Exchange(context.Context, broker.Request) (broker.Credentials, error)
 	Grants(context.Context, broker.Request) ([]broker.Scope, error)
 	Forget(context.Context, broker.Request) error
+	// Refuse notes a request that is refused before it can be asked for, and returns
+	// why.
+	Refuse(context.Context, broker.Action, broker.Request, error) error
 }
 
 var _ Exchanger = (*broker.Broker)(nil)
@@ -39,7 +42,7 @@ type Addresses interface {
 }
 
 // Logout takes a logout token; Broker.Logout is one.
-type Logout func(context.Context, broker.Secret) error
+type Logout func(context.Context, broker.Request) error
 
 // Config is what an API is made of. Broker, Ready and TokenBytes are needed.
 type Config struct {
@@ -69,6 +72,7 @@ type API struct {
 	origins map[string]bool
 	public  *echo.Echo
 	admin   *echo.Echo
+	shed    shed
 }
 
 // New checks the configuration and makes the routes.
@@ -138,7 +142,7 @@ func (a *API) newEcho(observe func(context.Context, Answer)) *echo.Echo {
 	e.HTTPErrorHandler = a.sendError
 	e.IPExtractor = a.addressFrom()
 	e.Logger.SetLevel(99) // off: there is one event a request, and it is ours
-	e.Use(a.event(observe), a.recover, a.headers, a.cors)
+	e.Use(a.event(observe), a.audited, a.recover, a.headers, a.cors)
 	return e
 }
 
@@ -171,11 +175,12 @@ func (a *API) credentials(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	note := eventOf(c)
 	creds, err := a.cfg.Broker.Exchange(c.Request().Context(), req)
+	note.recorded = true
 	if err != nil {
 		return err
 	}
-	note := eventOf(c)
 	note.grant, note.source = creds.Scope.Grant, string(creds.Source)
 	body, err := render(creds, format, a.cfg.Now())
 	if err != nil {
@@ -190,7 +195,9 @@ func (a *API) forget(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.cfg.Broker.Forget(c.Request().Context(), req); err != nil {
+	err = a.cfg.Broker.Forget(c.Request().Context(), req)
+	eventOf(c).recorded = true
+	if err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -203,6 +210,7 @@ func (a *API) grants(c echo.Context) error {
 		return err
 	}
 	scopes, err := a.cfg.Broker.Grants(c.Request().Context(), req)
+	eventOf(c).recorded = true
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,9 @@ type exchanger struct {
 	got    broker.Request
 	calls  int
 	change func(*broker.Credentials)
+
+	refused  []refused
+	auditErr error // of what is refused
 }
 
 func (e *exchanger) note(r broker.Request) error {
@@ -70,6 +73,21 @@ func (e *exchanger) Grants(_ context.Context, r broker.Request) ([]broker.Scope,
 }
 
 func (e *exchanger) Forget(_ context.Context, r broker.Request) error { return e.note(r) }
+
+func (e *exchanger) Refuse(_ context.Context, action broker.Action, r broker.Request, err error) error {
+	e.refused = append(e.refused, refused{action, r, broker.ClassOf(err)})
+	if e.auditErr != nil {
+		return fmt.Errorf("%w (%w)", err, e.auditErr)
+	}
+	return err
+}
+
+// refused is a request that the broker was told of and not asked for.
+type refused struct {
+	action  broker.Action
+	request broker.Request
+	class   broker.Class
+}
 
 func scope() broker.Scope {
 	tenant, _ := policy.ParseTenant("org_acme")

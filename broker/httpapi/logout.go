@@ -23,7 +23,10 @@ func (l logoutRefusal) Unwrap() error { return l.error }
 func (a *API) logout(c echo.Context) error {
 	token, err := logoutToken(c.Request(), a.cfg.TokenBytes)
 	if err == nil {
-		err = a.cfg.Logout(c.Request().Context(), token)
+		note := eventOf(c)
+		note.request.Token = token
+		err = a.cfg.Logout(c.Request().Context(), note.request)
+		note.recorded = true
 	}
 	if err != nil {
 		return logoutRefusal{err}

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -27,7 +28,9 @@ type event struct {
 	class  broker.Class
 	err    error
 	stack  []byte
-	asked  bool // the broker was: its own record says why it refused
+
+	request  broker.Request // as far as it has been read
+	recorded bool           // the broker was asked: its audit record says what came of it
 }
 
 const eventKey = "event"
@@ -51,6 +54,8 @@ func (a *API) event(observe func(context.Context, Answer)) echo.MiddlewareFunc {
 			var id [16]byte
 			_, _ = rand.Read(id[:]) // never fails; see crypto/rand
 			note := &event{id: hex.EncodeToString(id[:])}
+			agent := c.Request().UserAgent()
+			note.request = broker.Request{ID: note.id, Address: c.RealIP(), UserAgent: agent[:min(len(agent), maxUserAgentBytes)]}
 			c.Set(eventKey, note)
 			c.Response().Header().Set("X-Request-Id", note.id)
 			if err := next(c); err != nil {
@@ -64,6 +69,64 @@ func (a *API) event(observe func(context.Context, Answer)) echo.MiddlewareFunc {
 			return nil
 		}
 	}
+}
+
+// actionOf is what a request asks for, and "" where nothing is decided about a
+// caller: probes, documents, preflights, addresses and methods that are not there.
+func actionOf(c echo.Context) broker.Action {
+	switch c.Request().Method + " " + c.Path() {
+	case "GET /v1/credentials", "POST /v1/credentials", "GET " + uppyPath:
+		return broker.ActionCredentials
+	case "DELETE /v1/credentials":
+		return broker.ActionForget
+	case "GET /v1/grants":
+		return broker.ActionGrants
+	case "POST /v1/backchannel-logout":
+		return broker.ActionLogout
+	default:
+		return ""
+	}
+}
+
+// audited has a record written of what was refused on the way to the broker: for
+// its origin, for want of a token or of sense, by the limit of its address.
+func (a *API) audited(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		err := next(c)
+		note, action := eventOf(c), actionOf(c)
+		if err == nil || note.recorded || action == "" {
+			return err
+		}
+		if broker.ClassOf(err) == broker.ErrRateLimited {
+			more, tell := a.shed.one(a.cfg.Now())
+			if !tell {
+				return err
+			}
+			err = fmt.Errorf("%w; so were %d requests of any address since the last such record", err, more)
+		}
+		return a.cfg.Broker.Refuse(c.Request().Context(), action, note.request, err)
+	}
+}
+
+// shed counts what is refused for its address alone. Nothing is decided there about
+// a caller, and a flood must not fill the disk, without which nothing is released:
+// one record a second tells of all.
+type shed struct {
+	mu   sync.Mutex // guards what follows
+	told time.Time
+	more int // since then
+}
+
+// one counts a refusal, and says whether a record is due and of how many more.
+func (s *shed) one(now time.Time) (more int, tell bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if since := now.Sub(s.told); since >= 0 && since < time.Second {
+		s.more++
+		return 0, false
+	}
+	more, s.more, s.told = s.more, 0, now
+	return more, true
 }
 
 func (a *API) log(c echo.Context, note *event, took time.Duration) {
@@ -82,7 +145,7 @@ func (a *API) log(c echo.Context, note *event, took time.Duration) {
 	if c.Response().Status >= http.StatusInternalServerError {
 		level = slog.LevelError
 	}
-	if note.err != nil && (level == slog.LevelError || !note.asked) {
+	if note.err != nil && (level == slog.LevelError || !note.recorded) {
 		attrs = append(attrs, slog.String("error", note.err.Error()))
 	}
 	if note.stack != nil {

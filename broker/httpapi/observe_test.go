@@ -60,7 +60,7 @@ func TestEachRequestIsToldOnceItHasBeenAnswered(t *testing.T) {
 // What can be asked of the public port is counted by its name.
 func TestEveryRouteIsOfTheSet(t *testing.T) {
 	h := newHarness(t, func(cfg *httpapi.Config) {
-		cfg.Logout = func(context.Context, broker.Secret) error { return nil }
+		cfg.Logout = func(context.Context, broker.Request) error { return nil }
 		cfg.Documents = map[string][]byte{"/.well-known/jwks.json": nil, "/.well-known/openid-configuration": nil}
 	})
 	got := map[string]bool{httpapi.NoRoute: true}

@@ -53,9 +53,9 @@ func known(c echo.Context) []string {
 
 // request reads a request: the token, and what is asked for.
 func (a *API) request(c echo.Context) (broker.Request, format, error) {
-	r := c.Request()
-	token, err := bearer(r.Header, a.cfg.TokenBytes)
-	if err != nil {
+	req := &eventOf(c).request
+	var err error
+	if req.Token, err = bearer(c.Request().Header, a.cfg.TokenBytes); err != nil {
 		return broker.Request{}, "", err
 	}
 	p, err := read(c)
@@ -65,12 +65,8 @@ func (a *API) request(c echo.Context) (broker.Request, format, error) {
 	if err != nil {
 		return broker.Request{}, "", fmt.Errorf("%w: %w", broker.ErrInvalidRequest, err)
 	}
-	agent := r.UserAgent()
-	eventOf(c).asked = true
-	return broker.Request{
-		Token: token, Grant: p.Grant, Access: p.Access, Path: p.Path, Duration: p.Duration, Tenant: p.Tenant,
-		ID: eventOf(c).id, Address: c.RealIP(), UserAgent: agent[:min(len(agent), maxUserAgentBytes)],
-	}, p.Format, nil
+	req.Grant, req.Access, req.Path, req.Duration, req.Tenant = p.Grant, p.Access, p.Path, p.Duration, p.Tenant
+	return *req, p.Format, nil
 }
 
 // bearer takes the token out of the one Authorization header: "Bearer" in any

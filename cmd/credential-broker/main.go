@@ -158,6 +158,7 @@ func (serveCmd) Run(w *world) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	signal.Ignore(syscall.SIGPIPE) // who no longer reads the records ends readiness, and not the process
 	log := slog.New(slog.NewJSONHandler(w.stderr, nil))
 	for _, note := range cfg.Notes {
 		log.LogAttrs(w.ctx, slog.LevelWarn, note)

@@ -42,7 +42,7 @@ type Config struct {
 	TokenBytes     int
 	Limits         Limits
 	Revoked        broker.Revoked
-	AuditOutput    string // "stdout" or a file's path
+	Audit          Audit
 	Grants         []broker.Grant
 	Notes          []string // what an operator should know although nothing is wrong
 }
@@ -87,6 +87,13 @@ type Limits struct {
 	PerSubject         int
 	PerTenant          int
 	PerAddressFailures int
+}
+
+// Audit says where records go, and what they hide.
+type Audit struct {
+	Output  string   // "stdout" or a file's path
+	Hash    []string // of "subject" and "address": kept as keyed hashes
+	HashKey string   // path; there exactly where Hash is
 }
 
 // Problem is one thing that is wrong in a file.

@@ -48,7 +48,7 @@ func TestAbsentKeysHaveTheDocumentedDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Listen != ":8080" || cfg.AdminListen != "127.0.0.1:9090" || cfg.CacheEntries != 100000 || cfg.TokenBytes != 8192 || cfg.AuditOutput != "stdout" ||
+	if cfg.Listen != ":8080" || cfg.AdminListen != "127.0.0.1:9090" || cfg.CacheEntries != 100000 || cfg.TokenBytes != 8192 || cfg.Audit.Output != "stdout" ||
 		cfg.STS.Timeout != 1800*time.Millisecond || cfg.STS.MaxConcurrent != 32 || cfg.STS.PerSecond != 20 || cfg.STS.FallbackRegions != nil || cfg.WebIdentity.Audience != "sts.amazonaws.com" || len(cfg.Notes) != 0 {
 		t.Errorf("%+v", cfg)
 	}

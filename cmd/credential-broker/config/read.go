@@ -33,9 +33,9 @@ func (r *reader) config(root node) Config {
 			PerTenant:          limits["per_tenant_per_minute"].integer(1, 1_000_000),
 			PerAddressFailures: limits["per_address_failures_per_minute"].integer(1, 1_000_000),
 		},
-		Revoked:     broker.Revoked{Subjects: set(revoked["subjects"].texts()), Tenants: set(revoked["tenants"].texts())},
-		AuditOutput: m["audit"].object()["output"].text(),
-		Grants:      grants(m["grants"]),
+		Revoked: broker.Revoked{Subjects: set(revoked["subjects"].texts()), Tenants: set(revoked["tenants"].texts())},
+		Audit:   audit(m["audit"]),
+		Grants:  grants(m["grants"]),
 	}
 	whose(m["grants"], cfg)
 	if cfg.WebIdentity.Mode == Forwarded {
@@ -136,6 +136,25 @@ func sts(n, perSecond node) STS {
 		m["fallback_regions"].problem("must be empty where sts.endpoint is set: an endpoint is of one region")
 	}
 	return s
+}
+
+func audit(n node) Audit {
+	m := n.object()
+	a := Audit{Output: m["output"].text(), Hash: m["hash"].texts(), HashKey: m["hash_key"].text()}
+	for _, e := range m["hash"].list() {
+		if field := e.text(); field != "subject" && field != "address" {
+			e.problem("%q: subject and address are known", field)
+		}
+	}
+	switch {
+	case a.Output == "":
+		m["output"].problem("must not be empty")
+	case len(a.Hash) > 0 && a.HashKey == "":
+		n.problem("hash_key is missing: without a key, whoever has a list of names could try them")
+	case len(a.Hash) == 0 && a.HashKey != "":
+		n.problem("hash_key is for hash")
+	}
+	return a
 }
 
 func grants(n node) []broker.Grant {

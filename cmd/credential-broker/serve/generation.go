@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,7 +133,9 @@ func fixed(old, next config.Config) error {
 	for _, key := range []struct{ name, old, next string }{
 		{"listen", old.Listen, next.Listen},
 		{"admin_listen", old.AdminListen, next.AdminListen},
-		{"audit.output", old.AuditOutput, next.AuditOutput},
+		{"audit.output", old.Audit.Output, next.Audit.Output},
+		{"audit.hash", strings.Join(old.Audit.Hash, " "), strings.Join(next.Audit.Hash, " ")},
+		{"audit.hash_key", old.Audit.HashKey, next.Audit.HashKey},
 	} {
 		if key.old != key.next {
 			errs = append(errs, errors.New(key.name+": a change needs a restart"))

@@ -64,7 +64,7 @@ func TestTheMetricsTellWhatHappened(t *testing.T) {
 			`exchange_seconds_count{source="cache"}`: "1", `exchange_seconds_count{source="sts"}`: "1",
 			`sts_requests_total{code="OK"}`: "1", `sts_request_seconds_count`: "1", `policy_bytes_count`: "1", `cache_entries`: "1", `cache_entries_max`: "100000",
 			`cache_fetches_total{code="ok",source="sts"}`: "1", `jwks_refreshes_total{result="ok"}`: "1", `jwks_keys{issuer="` + issuerURL + `"}`: "2",
-			`audit_records_total{decision="allow"}`: "2", `audit_records_total{decision="deny"}`: "1", `audit_failures_total`: "0", `ready`: "1",
+			`audit_records_total{decision="allow"}`: "2", `audit_records_total{decision="deny"}`: "2", `audit_failures_total`: "0", `ready`: "1",
 			`sts_region_state{region="eu-west-1",state="closed"}`: "1", `sts_region_state{region="eu-west-1",state="open"}`: "0",
 			`config_last_reload_successful`: "1", `sts_in_flight`: "0", `build_info{goversion="",revision="",version=""}`: "1",
 		})

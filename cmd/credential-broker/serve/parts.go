@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"credential-broker/broker"
+	"credential-broker/broker/auditlog"
 	"credential-broker/broker/idtoken"
 	"credential-broker/broker/webidentity"
 	"credential-broker/cmd/credential-broker/config"
@@ -61,7 +62,7 @@ func newWebIdentity(cfg config.WebIdentity) (webIdentity, error) {
 	keys, digest := make([][]byte, len(cfg.SigningKeys)), sha256.New()
 	for i, path := range cfg.SigningKeys {
 		var err error
-		if keys[i], err = readKey(path); err != nil {
+		if keys[i], err = ReadKey("signing key", path); err != nil {
 			return webIdentity{}, err
 		}
 		sum := sha256.Sum256(keys[i])
@@ -79,44 +80,59 @@ func newWebIdentity(cfg config.WebIdentity) (webIdentity, error) {
 // maxKeyBytes bounds a key file; RSA of 4096 bits has 3.3 kB in PEM.
 const maxKeyBytes = 64 << 10
 
-// readKey reads a signing key, which has the power of every tenant. A file that
-// anybody on the machine can read is refused; the group may, since Kubernetes
-// gives mounted secrets to a group (fsGroup).
-func readKey(path string) ([]byte, error) {
+// ReadKey reads the file of a key; a signing key has the power of every tenant. A
+// file that anybody on the machine can read is refused; the group may, since
+// Kubernetes gives mounted secrets to a group (fsGroup).
+func ReadKey(what, path string) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("read signing key: %s has mode %s: it must be a file that others cannot read (chmod 600)", path, mode)
+		return nil, fmt.Errorf("read %s: %s has mode %s: it must be a file that others cannot read (chmod 600)", what, path, mode)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("read signing key: %w", err)
+		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	if len(data) > maxKeyBytes {
-		return nil, fmt.Errorf("read signing key: %s is longer than %d bytes", path, maxKeyBytes)
+		return nil, fmt.Errorf("read %s: %s is longer than %d bytes", what, path, maxKeyBytes)
 	}
 	return data, nil
 }
 
-// openAudit opens where the audit records go. What is to be closed in the end is
-// nil for standard output.
-func openAudit(output string, stdout io.Writer) (io.Writer, io.Closer, error) {
-	if output == "stdout" {
-		if stdout == nil {
-			return nil, nil, errors.New("open audit log: there is no standard output")
-		}
-		return stdout, nil, nil
+// openAudit opens where the audit records go.
+func openAudit(cfg config.Audit, o Options) (*auditlog.Log, error) {
+	to := auditlog.Config{Log: o.Log, Observe: o.Audited}
+	switch {
+	case cfg.Output != "stdout":
+		to.Path = cfg.Output
+	case o.Stdout == nil:
+		return nil, errors.New("open audit log: there is no standard output")
+	default:
+		to.Writer = o.Stdout
 	}
-	f, err := os.OpenFile(output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the operator names the file
+	var err error
+	if to.Pseudonyms, err = NewPseudonyms(cfg); err != nil {
+		return nil, err
+	}
+	return auditlog.Open(to)
+}
+
+// NewPseudonyms reads the key of what the audit records hide; nil where they hide
+// nothing.
+func NewPseudonyms(cfg config.Audit) (*auditlog.Pseudonyms, error) {
+	if len(cfg.Hash) == 0 {
+		return nil, nil
+	}
+	key, err := ReadKey("key of audit.hash_key", cfg.HashKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open audit log: %w", err)
+		return nil, err
 	}
-	return f, f, nil
+	return auditlog.NewPseudonyms(key, cfg.Hash...)
 }

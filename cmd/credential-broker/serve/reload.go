@@ -60,7 +60,8 @@ func (s *Service) reloads(ctx, work context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.o.Hangup:
+		case <-s.o.Hangup: // it is what rotation of logs sends, too
+			s.audit.Reopen()
 			s.reload(ctx, work, true)
 		case <-changed:
 			s.reload(ctx, work, false)

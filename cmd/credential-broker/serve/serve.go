@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"credential-broker/broker"
+	"credential-broker/broker/auditlog"
 	"credential-broker/broker/awssts"
 	"credential-broker/broker/client"
 	"credential-broker/broker/credcache"
@@ -53,6 +54,9 @@ type Options struct {
 	Notice        time.Duration     // between the end of readiness and the closing of the ports
 	Build         Build             // told by a metric
 
+	// Audited, if set, is told what came of each audit record: nil, or why it could
+	// not be written. It must not block.
+	Audited func(error)
 	// Load reads the configuration again; nil: it stays as it is.
 	Load func() (config.Config, error)
 	// Hangup asks for it, whether or not anything has changed.
@@ -84,7 +88,7 @@ type Service struct {
 	stopping  atomic.Bool
 	public    endpoint
 	admin     endpoint
-	audit     io.Closer
+	audit     *auditlog.Log
 }
 
 type endpoint struct {
@@ -107,11 +111,11 @@ func New(cfg config.Config, o Options) (*Service, error) {
 }
 
 func (s *Service) open(cfg config.Config, o Options) error {
-	audit, closer, err := openAudit(cfg.AuditOutput, o.Stdout)
-	if err != nil {
+	var err error
+	if s.audit, err = openAudit(cfg.Audit, o); err != nil {
 		return err
 	}
-	s.auditor, s.audit = s.metrics.Auditor(broker.NewAuditLog(audit)), closer
+	s.auditor = s.metrics.Auditor(s.audit)
 	g, err := s.wire(cfg, o, nil)
 	if err != nil {
 		return err
@@ -207,7 +211,7 @@ func (s *Service) readiness() error {
 	if s.stopping.Load() {
 		return errors.New("stopping")
 	}
-	return s.current.Load().verifier.Ready()
+	return errors.Join(s.audit.Ready(), s.current.Load().verifier.Ready())
 }
 
 // Run serves until ctx ends, then lets what is under way finish, and releases
@@ -299,7 +303,5 @@ func (s *Service) Close() error {
 	if s.audit == nil {
 		return nil
 	}
-	err := s.audit.Close()
-	s.audit = nil
-	return err
+	return s.audit.Close()
 }

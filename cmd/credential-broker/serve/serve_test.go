@@ -181,7 +181,7 @@ func TestWhatCannotBeOpenedIsSaidAndNothingStaysOpen(t *testing.T) {
 	}{
 		"public port":    {func(c *config.Config) { c.Listen = taken.Addr().String() }, nil, "listen: "},
 		"admin port":     {func(c *config.Config) { c.AdminListen = taken.Addr().String() }, nil, "admin port"},
-		"audit file":     {func(c *config.Config) { c.AuditOutput = "/nonexistent/x" }, nil, "open audit log"},
+		"audit file":     {func(c *config.Config) { c.Audit.Output = "/nonexistent/x" }, nil, "open audit log"},
 		"no key":         {minted("/nonexistent/x"), nil, "read signing key"},
 		"a folder":       {minted(filepath.Dir(key)), nil, "must be a file"},
 		"not a key":      {minted(key), nil, "no PEM block"},

@@ -150,6 +150,7 @@ type world struct {
 	folder        string
 	notice        time.Duration
 	auditTo       io.Writer
+	audited       func(error)
 
 	mu   sync.Mutex
 	text string            // of the configuration
@@ -283,7 +284,7 @@ func (w *world) start() {
 	w.account(cfg)
 	ready := make(chan struct{})
 	service, err := serve.New(cfg, serve.Options{
-		Stdout: w.auditTo, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Listener: w.public, AdminListener: w.admin, Transport: w.internet,
+		Stdout: w.auditTo, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Audited: w.audited, Listener: w.public, AdminListener: w.admin, Transport: w.internet,
 		Ready: func() { close(ready) }, Notice: w.notice,
 		Load: w.load, Hangup: w.hangup, Reloaded: func(r serve.Reload) { w.reloaded <- r },
 	})
