@@ -61,6 +61,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("clouds", flag.ContinueOnError)
 	address := flags.String("address", "127.91.0.1:443", "where to answer; loopback")
+	plain := flags.String("plain", "", "where to answer the same without TLS, for a caller that speaks none; empty: nowhere")
 	setup := flags.String("iam", "", "what `credential-broker iam` printed")
 	origin := flags.String("origin", "https://app.acme.test", "the page's origin, in the bucket's CORS configuration")
 	broker := flags.String("broker", "http://127.0.0.1:8080", "where the broker listens")
@@ -84,6 +85,13 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	listener, err := brokertest.Listen(ctx, *address)
 	if err != nil {
 		return err
+	}
+	if *plain != "" {
+		l, err := brokertest.Listen(ctx, *plain)
+		if err != nil {
+			return err
+		}
+		go func() { _ = brokertest.Serve(ctx, l, handler) }() // it ends with the other
 	}
 	if _, err := fmt.Fprintln(stdout, "ready"); err != nil {
 		return err
