@@ -55,11 +55,19 @@ type Config struct {
 	Transport http.RoundTripper // nil: one that suits MaxConcurrent
 	Now       func() time.Time  // nil: time.Now
 	Log       *slog.Logger      // nil: nowhere
+
+	// Previous, if set, is the client that this one is to follow. Where both ask the
+	// same STS within the same bounds, what was learnt of it goes on: an STS that is
+	// down or throttles is not stormed because a configuration was changed, and the
+	// calls of both count together.
+	Previous *Client
 }
 
 // Client asks STS. It is safe for concurrent use.
 type Client struct {
-	regions []*region // in the order in which they are asked
+	same    string       // equal for those who ask the same STS within the same bounds
+	http    *http.Client // of all regions
+	regions []*region    // in the order in which they are asked
 	bucket  *rate.Limiter
 	limit   *limit
 	assert  func(context.Context, broker.Order) (broker.Assertion, error)
@@ -84,6 +92,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("make STS client: %w", err)
 	}
 	c := &Client{
+		same: fmt.Sprintf("%q %q %q %d %d", cfg.Region, cfg.FallbackRegions, cfg.Endpoint, cfg.MaxConcurrent, cfg.PerSecond), http: client,
 		bucket: newBucket(cfg.PerSecond), limit: newLimit(cfg.MaxConcurrent),
 		assert: cfg.Assert, observe: cfg.Observe, timeout: cfg.Timeout, now: cfg.Now, log: cfg.Log,
 	}
@@ -101,10 +110,26 @@ func New(cfg Config) (*Client, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	for _, name := range slices.Concat([]string{cfg.Region}, cfg.FallbackRegions) {
-		c.regions = append(c.regions, newRegion(name, newSTS(name, cfg.Endpoint, client), c.log))
+		c.regions = append(c.regions, &region{name, newSTS(name, cfg.Endpoint, client), newCondition(name, c.log)})
 	}
+	c.follow(cfg.Previous)
 	return c, nil
 }
+
+// follow takes over what another client has learnt of the same STS.
+func (c *Client) follow(previous *Client) {
+	if previous == nil || previous.same != c.same {
+		return
+	}
+	c.bucket, c.limit = previous.bucket, previous.limit
+	for i, r := range previous.regions {
+		c.regions[i].condition = r.condition
+	}
+}
+
+// Close closes connections, those that are in use once they are not. A client that
+// follows is not affected.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // validate reports everything that is wrong with a configuration.
 func validate(cfg Config) error {

@@ -30,10 +30,15 @@ const (
 
 type answer = sts.AssumeRoleWithWebIdentityOutput
 
-// region is the STS of one region, and whether it may be asked.
+// region is the STS of one region.
 type region struct {
-	name    string
-	sts     *sts.Client
+	name string
+	sts  *sts.Client
+	*condition
+}
+
+// condition is whether a region may be asked.
+type condition struct {
 	breaker *gobreaker.CircuitBreaker[*answer]
 
 	mu    sync.Mutex // guards what follows
@@ -41,12 +46,12 @@ type region struct {
 	off   time.Time  // until then the region is left out
 }
 
-// newRegion makes the breaker. It judges whether the region is there, and not
+// newCondition makes the breaker. It judges whether the region is there, and not
 // what it says: whoever throttles, refuses a token or cannot reach its issuer has
 // answered. Throttles are the limit's; and were one issuer's failure to open the
 // breaker, it would shut out the tenants of all others.
-func newRegion(name string, client *sts.Client, log *slog.Logger) *region {
-	r := &region{name: name, sts: client}
+func newCondition(name string, log *slog.Logger) *condition {
+	r := &condition{}
 	r.breaker = gobreaker.NewCircuitBreaker[*answer](gobreaker.Settings{
 		Name: name, MaxRequests: 1, Timeout: openFor,
 		ReadyToTrip:  func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failuresToOpen },
@@ -66,7 +71,7 @@ func newRegion(name string, client *sts.Client, log *slog.Logger) *region {
 }
 
 // rest is for how long the region is not asked, 0 if it may be.
-func (r *region) rest() time.Duration {
+func (r *condition) rest() time.Duration {
 	// The breaker has a lock of its own, under which it takes mu: it is asked first.
 	state, counts := r.breaker.State(), r.breaker.Counts()
 	now := time.Now()
@@ -85,13 +90,13 @@ func (r *region) rest() time.Duration {
 }
 
 // disabled reports whether the account has the region switched off.
-func (r *region) disabled() bool {
+func (r *condition) disabled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return time.Now().Before(r.off)
 }
 
-func (r *region) disable() {
+func (r *condition) disable() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.off = time.Now().Add(disabledFor)

@@ -627,3 +627,95 @@ func redirect() *http.Response {
 	r.Header.Set("Location", "https://evil.example/")
 	return r
 }
+
+// Who follows another client of the same STS goes on where it was.
+func TestWhatIsKnownOfAnSTSIsTakenOver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := &fakeSTS{}
+		first, _ := setup(t, f, nil)
+		open(t, f, first)
+		f.answer = good
+		after := func(previous *awssts.Client, change func(*awssts.Config)) *awssts.Client {
+			c, _ := setup(t, f, func(cfg *awssts.Config) {
+				cfg.Previous = previous
+				if change != nil {
+					change(cfg)
+				}
+			})
+			return c
+		}
+		second := after(first, nil)
+		third := after(second, func(cfg *awssts.Config) { cfg.Timeout = time.Second }) // which says nothing of STS
+		for _, c := range []*awssts.Client{second, third} {
+			if _, err := issue(t, c); broker.ClassOf(err) != broker.ErrSTSUnavailable || retryAfter(err) <= 0 || f.calls.Load() != 0 {
+				t.Errorf("asked an STS that is down: %d calls, %v", f.calls.Load(), err)
+			}
+		}
+		for what, change := range map[string]func(*awssts.Config){
+			"region":         func(cfg *awssts.Config) { cfg.Region = "eu-north-1" },
+			"further region": func(cfg *awssts.Config) { cfg.FallbackRegions = []string{"eu-north-1"} },
+			"endpoint":       func(cfg *awssts.Config) { cfg.Endpoint = "https://sts.example" },
+			"bound at once":  func(cfg *awssts.Config) { cfg.MaxConcurrent++ },
+			"bound a second": func(cfg *awssts.Config) { cfg.PerSecond++ },
+		} {
+			if _, err := issue(t, after(first, change)); err != nil {
+				t.Errorf("another %s: %v", what, err)
+			}
+		}
+		<-time.After(5*time.Second + 1) // and it opens again for all of them at once
+		if _, err := issue(t, third); err != nil {
+			t.Error(err)
+		}
+		if _, err := issue(t, first); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The calls of both count together, at a time and a second.
+func TestBoundsHoldAcrossClientsThatFollow(t *testing.T) {
+	both := func(t *testing.T, change func(*awssts.Config)) *fakeSTS {
+		f := &fakeSTS{answer: func(call int, form url.Values) (*http.Response, error) {
+			<-time.After(400 * time.Millisecond)
+			return good(call, form)
+		}}
+		first, _ := setup(t, f, change)
+		second, _ := setup(t, f, func(cfg *awssts.Config) { change(cfg); cfg.Previous = first })
+		var asking sync.WaitGroup
+		for _, c := range []*awssts.Client{first, second} {
+			asking.Go(func() {
+				if _, err := issue(t, c); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		asking.Wait()
+		return f
+	}
+	inBubble(t, func(t *testing.T) {
+		if f := both(t, func(cfg *awssts.Config) { cfg.MaxConcurrent = 1 }); f.peak != 1 {
+			t.Errorf("%d at a time", f.peak)
+		}
+	})
+	inBubble(t, func(t *testing.T) {
+		if f := both(t, func(cfg *awssts.Config) { cfg.PerSecond = 1 }); f.times[1].Sub(f.times[0]) != time.Second {
+			t.Errorf("the second %s after the first", f.times[1].Sub(f.times[0]))
+		}
+	})
+}
+
+// idle counts how often it is asked to let go of its connections.
+type idle struct {
+	http.RoundTripper
+	closed int
+}
+
+func (i *idle) CloseIdleConnections() { i.closed++ }
+
+func TestACloseReachesTheConnections(t *testing.T) {
+	i := &idle{}
+	c, _ := setup(t, &fakeSTS{}, func(cfg *awssts.Config) { cfg.Transport = i })
+	if c.Close(); i.closed != 1 {
+		t.Errorf("asked %d times", i.closed)
+	}
+}

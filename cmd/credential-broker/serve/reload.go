@@ -121,7 +121,7 @@ func (s *Service) renew(ctx, work context.Context, force bool) (result string, e
 	if err := fixed(old.cfg, cfg); err != nil {
 		return Refused, err
 	}
-	g, err := s.wire(cfg, s.o, old.verifier)
+	g, err := s.wire(cfg, s.o, old)
 	if err != nil {
 		return Refused, err
 	}

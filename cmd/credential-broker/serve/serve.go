@@ -125,10 +125,16 @@ func (s *Service) open(cfg config.Config, o Options) error {
 	return s.listen(cfg, o)
 }
 
-// wire makes the parts of one configuration, innermost first. Keys of issuers that
-// the verifier before it has too are taken over.
-func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier) (*generation, error) {
+// wire makes the parts of one configuration, innermost first. What the generation
+// before it has of the same issuers' keys, and has learnt of the same STS, is taken
+// over; that one may be nil.
+func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generation, error) {
 	g := &generation{cfg: cfg, empty: make(chan struct{})}
+	var previous *idtoken.Verifier
+	var sts *awssts.Client
+	if old != nil {
+		previous, sts = old.verifier, old.sts
+	}
 	var err error
 	if g.verifier, err = idtoken.New(verifierConfig(cfg, o.Log, s.fetchedKeys, o.Transport, previous)); err != nil {
 		return nil, err
@@ -139,11 +145,12 @@ func (s *Service) wire(cfg config.Config, o Options, previous *idtoken.Verifier)
 	g.sts, err = awssts.New(awssts.Config{
 		Region: cfg.STS.Region, FallbackRegions: cfg.STS.FallbackRegions, Endpoint: cfg.STS.Endpoint,
 		Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: g.identity.assert, Transport: o.Transport,
-		Observe: s.observeSTS, Log: o.Log,
+		Observe: s.observeSTS, Log: o.Log, Previous: sts,
 	})
 	if err != nil {
 		return nil, err
 	}
+	g.closers = append(g.closers, g.sts.Close)
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
 	g.cache, err = credcache.New(credcache.Config{
 		Issuer: s.metrics.Issuer(g.sts), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
