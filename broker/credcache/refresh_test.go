@@ -406,6 +406,32 @@ func TestARefreshThatSomebodyWaitsForIsNotBrokenOff(t *testing.T) {
 	}
 }
 
+// Nor is one that cannot be broken off any more, since STS has answered.
+func TestWhatARefreshBringsAfterForgetIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{}
+		var ends told
+		c := made(t, credcache.Config{Issuer: i, Random: middle, Observe: ends.observe})
+		mustIssue(t, c, living(t, "alice", time.Hour))
+		pass(30 * time.Minute)
+		release := make(chan struct{})
+		i.before = func(context.Context, broker.Order) error { <-release; return nil } // whatever becomes of its context
+		mustIssue(t, c, living(t, "alice", time.Hour))
+		synctest.Wait()
+		i.before = nil
+		c.Forget("https://i/", "alice")
+		close(release)
+		synctest.Wait()
+		ends.is(t, "sts", "refresh")
+		if c.Len() != 0 {
+			t.Errorf("%d entries are held", c.Len())
+		}
+		if got := mustIssue(t, c, living(t, "alice", time.Hour)); got.AccessKeyID != "ASIA3" || got.Source != broker.FromSTS {
+			t.Errorf("got %s from %q", got.AccessKeyID, got.Source)
+		}
+	})
+}
+
 // CC19: what a call brings after a reload is for who waits for it, and is kept by
 // neither the old cache nor the new one.
 func TestWhatACallBringsAfterCloseIsNotKept(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"credential-broker/broker/brokertest/localauth0"
@@ -112,6 +113,32 @@ func TestALogOutAtTheBrokerDropsWhatIsCached(t *testing.T) {
 		}
 		if w.fetches(token, 200).AccessKeyID == first.AccessKeyID || w.fetches(other, 200) != others {
 			t.Error("not dropped, or another's was")
+		}
+	})
+}
+
+// What a refresh brings that was under way then does not come back.
+func TestALogOutAtTheBrokerDropsWhatARefreshBrings(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		token := w.token(alice)
+		first := w.fetches(token, 200)
+		after(34 * time.Minute) // past the half-life, whatever it was drawn at
+		release := make(chan struct{})
+		w.internet.set(stsURL, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.sts.ServeHTTP(rw, r); <-release }))
+		if w.fetches(token, 200) != first {
+			t.Error("not given what was cached")
+		}
+		synctest.Wait()
+		if w.calls() != 2 {
+			t.Fatalf("%d calls: no refresh is under way", w.calls())
+		}
+		if status, body := w.ask(http.MethodDelete, brokerURL+"/v1/credentials", token); status != 204 {
+			t.Errorf("%d %s", status, body)
+		}
+		close(release)
+		synctest.Wait()
+		if now := w.fetches(token, 200); now.AccessKeyID == first.AccessKeyID || w.calls() != 3 {
+			t.Errorf("%d calls: not from a call of its own", w.calls())
 		}
 	})
 }
