@@ -27,6 +27,7 @@ test: peers client page ## every test, under the race detector, in random order
 .PHONY: not-run
 not-run:
 	@[ -x $(PEERS)/versitygw ] || echo "NOT RUN: the proof on versitygw: it is built on Linux, with the Go module proxy in reach"
+	@[ -x $(TOXIPROXY) ] || echo "NOT RUN: the chaos between broker, Auth0 and AWS: it needs toxiproxy, which is built with the Go module proxy in reach"
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
@@ -78,11 +79,12 @@ bench: ## the benchmarks
 # broker/brokertest/versitygw looks for it, and a third-party IAM evaluator.
 # Without a network the tests that need them are skipped; with CI=true they fail.
 PEERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credential-broker/peers
+TOXIPROXY := $(PEERS)/toxiproxy-2.5.0
 SIMULATE := broker/brokertest/peers/simulate
 UNLESS_CI := [ "$${CI:-}" != true ]
 
 .PHONY: peers
-peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
+peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(TOXIPROXY) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
 
 $(PEERS)/versitygw: broker/brokertest/peers/go.mod broker/brokertest/peers/go.sum
 	@echo "building versitygw, a third-party S3: two minutes, once"
@@ -90,9 +92,18 @@ $(PEERS)/versitygw: broker/brokertest/peers/go.mod broker/brokertest/peers/go.su
 	cd broker/brokertest/peers && GOBIN=$(PEERS) CGO_ENABLED=0 go install tool || $(UNLESS_CI)
 	@touch -c $@
 
+$(TOXIPROXY): broker/brokertest/peers/toxiproxy/go.mod broker/brokertest/peers/toxiproxy/go.sum
+	@mkdir -p $(PEERS)
+	cd broker/brokertest/peers/toxiproxy && CGO_ENABLED=0 go build -o $@ github.com/Shopify/toxiproxy/v2/cmd/server || $(UNLESS_CI)
+	@touch -c $@
+
 $(SIMULATE)/node_modules/.package-lock.json: $(SIMULATE)/package-lock.json
 	cd $(SIMULATE) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
+
+.PHONY: chaos
+chaos: $(TOXIPROXY) ## ten minutes (or CHAOS=2m) of faults between the real service, Auth0 and AWS under load, every answer judged; prints a report
+	CHAOS=$${CHAOS:-10m} go test -count=1 -v -run '^TestChaos$$' -timeout 24h ./cmd/credential-broker/serve
 
 .PHONY: mutants
 mutants: ## take out each guard of a tenant in turn: a test has to notice (half an hour; PACKAGES='policy broker' for some)
