@@ -42,7 +42,8 @@ type keySet struct {
 	first   chan struct{} // closed when there are keys
 	stopped chan struct{} // closed when run has ended
 
-	good atomic.Pointer[answer] // the last good one; nil: none yet
+	good   *atomic.Pointer[answer] // the last good one; nil: none yet
+	before *atomic.Pointer[answer] // that of the set that this one follows, which may still get one
 
 	mu     sync.Mutex    // guards what follows
 	flight chan struct{} // closed when the fetch under way has ended; nil: there is none
@@ -53,14 +54,15 @@ type keySet struct {
 
 // answer is a good answer of the issuer.
 type answer struct {
-	keys map[string]key // :: kid → key
-	at   time.Time
+	keys  map[string]key // :: kid → key
+	begun time.Time      // when it was asked for
+	at    time.Time
 }
 
 func newKeySet(cfg Config, i Issuer, client *http.Client) *keySet {
 	log := cfg.Log.With(slog.String("issuer", i.URL))
 	s := &keySet{
-		issuer:  i.URL,
+		issuer: i.URL, good: &atomic.Pointer[answer]{}, before: &atomic.Pointer[answer]{},
 		fetch:   source{client: client, issuer: i.URL, jwksURL: i.JWKSURL, log: log}.fetch,
 		now:     cfg.Now,
 		log:     log,
@@ -74,18 +76,29 @@ func newKeySet(cfg Config, i Issuer, client *http.Client) *keySet {
 }
 
 // inherit begins with the keys of another set of the same source, as old as they
-// are, and with its cool-down.
+// are, and with its cool-down. What that one still gets counts here too: a key that
+// it knows to be withdrawn is not good again.
 func (s *keySet) inherit(from *keySet) {
 	if from == nil {
 		return
 	}
-	if good := from.good.Load(); good != nil {
+	s.before = from.good
+	if good := from.newest(); good != nil {
 		s.good.Store(good)
 		close(s.first)
 	}
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	s.asked = from.asked
+}
+
+// newest is the good answer that was asked for last, here or by the set before.
+func (s *keySet) newest() *answer {
+	own, theirs := s.good.Load(), s.before.Load()
+	if own == nil || theirs != nil && theirs.begun.After(own.begun) {
+		return theirs
+	}
+	return own
 }
 
 // find returns the key of that name. A known one never waits. An unknown one
@@ -118,7 +131,7 @@ func (s *keySet) find(ctx context.Context, kid string) (key, error) {
 
 // held looks among the keys that are there, which must not be too old.
 func (s *keySet) held(kid string) (key, bool, error) {
-	good := s.good.Load()
+	good := s.newest()
 	if good == nil {
 		return key{}, false, unavailable("no keys yet")
 	}
@@ -178,8 +191,9 @@ func (s *keySet) refresh(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
+	begun := s.now()
 	keys, err := s.fetch(ctx)
-	if err == nil && s.good.Swap(&answer{keys: keys, at: s.now()}) == nil {
+	if err == nil && s.good.Swap(&answer{keys: keys, begun: begun, at: s.now()}) == nil {
 		close(s.first)
 	}
 

@@ -17,7 +17,7 @@ import (
 func (v *Verifier) Ready() error {
 	var errs []error
 	for url, i := range v.issuers {
-		if i.keys.good.Load() == nil {
+		if i.keys.newest() == nil {
 			errs = append(errs, fmt.Errorf("%w: issuer %s: no keys yet", broker.ErrKeysUnavailable, url))
 		}
 	}
@@ -50,7 +50,7 @@ func (v *Verifier) Status() []KeyStatus {
 	all := make([]KeyStatus, 0, len(v.issuers))
 	for url, i := range v.issuers {
 		s := KeyStatus{Issuer: url, Problem: i.keys.problem()}
-		if good := i.keys.good.Load(); good != nil {
+		if good := i.keys.newest(); good != nil {
 			s.Keys, s.Fetched = len(good.keys), good.at
 		}
 		all = append(all, s)

@@ -133,6 +133,36 @@ func TestAVerifierThatFollowsAnotherKeepsItsCoolDown(t *testing.T) {
 	})
 }
 
+// What the one before hears after it was taken over counts, as long as the new one has
+// heard nothing later: a withdrawn key is not good again because of a reload.
+func TestAVerifierThatFollowsAnotherHearsWhatThatHears(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		next := follow(t, r, nil)
+		next.accepts()
+		r.after(time.Second)
+		r.origin.serve(acme, jwks(jwkOf("a2", globexRSA()))) // a1 is withdrawn
+		r.accepts(withNew)
+		r.refuses(broker.ErrInvalidToken, "is not known")
+		r.origin.set(acme+"keys", status(http.StatusInternalServerError))
+		if err := next.v.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		next.accepts(withNew)
+		next.refuses(broker.ErrKeysUnavailable, "is not known")
+		if s := next.v.Status()[0]; s.Keys != 1 {
+			t.Errorf("%+v", s)
+		}
+		last := follow(t, next, nil) // and who follows that one
+		last.accepts(withNew)
+		last.refuses(broker.ErrInvalidToken, "is not known")
+		r.origin.serve(acme, jwks(jwkOf("a1", acmeRSA()))) // and the other way round
+		next.after(time.Minute)
+		next.accepts()
+		next.refuses(broker.ErrInvalidToken, "is not known", withNew)
+	})
+}
+
 func TestKeysOfAnotherSourceAreNotTakenOver(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		for name, change := range map[string]func(*idtoken.Config){
