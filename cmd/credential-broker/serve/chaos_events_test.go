@@ -38,6 +38,7 @@ type frontSTS struct {
 	aws    http.Handler
 	oracle *oracle
 	manner atomic.Int32
+	out    atomic.Bool // answers nobody
 	calls  atomic.Int64
 	did    [lies + 1]atomic.Int64 // by manner
 
@@ -58,6 +59,10 @@ func (f *frontSTS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	n := f.calls.Add(1)
+	if f.out.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	manner := f.manner.Load()
 	if n%2 == 0 { // every other call is well
 		manner = truthful
@@ -258,6 +263,7 @@ func (c *chaos) events(ctx context.Context) error {
 			{"reload", func(ctx context.Context, _ *rand.Rand) error { return c.reloads(ctx, nil) }},
 			{"log-out by sid", func(ctx context.Context, r *rand.Rand) error { return c.logsOut(ctx, r, "sid") }},
 			{"SIGHUP", c.hangsUp},
+			{"STS out for the life of a session", c.outlives},
 			{"one subject in a loop", c.loops},
 			{"one address with bad tokens", c.floods},
 			{"token of a withdrawn key", c.showsWithdrawn},
@@ -570,6 +576,17 @@ func (c *chaos) logsOut(ctx context.Context, r *rand.Rand, by string) error {
 		c.oracle.wrongly("a logout token that was shown before: %d", response.StatusCode)
 	}
 	return nil
+}
+
+// outlives has STS away for as long as a session lives, with no reload in between: what
+// is cached is given down to its floor, and then there is nothing to give.
+func (c *chaos) outlives(ctx context.Context, r *rand.Rand) error {
+	c.front.out.Store(true)
+	defer c.front.out.Store(false)
+	c.lasts(ctx, sessionLife)
+	a := c.right(r, c.anybody(r))
+	a.patience = 0
+	return c.until(ctx, a, "503 sts_unavailable")
 }
 
 // loops asks as one subject until there is enough of it.
