@@ -30,6 +30,7 @@ not-run:
 	@[ -x $(TOXIPROXY) ] || echo "NOT RUN: the chaos between broker, Auth0 and AWS: it needs toxiproxy, which is built with the Go module proxy in reach"
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
+	@[ -e $(REDOCLY)/node_modules/.package-lock.json ] || echo "NOT RUN: the lint of the API's description: it needs Node.js, npm and the npm registry"
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
 	@[ -e $(PAGE)/dist ] || echo "NOT RUN: the page: it needs Node.js 20.19 or newer, npm and the npm registry"
 	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || echo "NOT RUN: the page: it needs Chromium"
@@ -76,15 +77,16 @@ bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 # What tests run and the product does not have: a third-party S3 with STS, where
-# broker/brokertest/versitygw looks for it, and a third-party IAM evaluator.
+# broker/brokertest/versitygw looks for it, a third-party IAM evaluator, and a linter.
 # Without a network the tests that need them are skipped; with CI=true they fail.
 PEERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credential-broker/peers
 TOXIPROXY := $(PEERS)/toxiproxy-2.5.0
 SIMULATE := broker/brokertest/peers/simulate
+REDOCLY := broker/brokertest/peers/redocly
 UNLESS_CI := [ "$${CI:-}" != true ]
 
 .PHONY: peers
-peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(TOXIPROXY) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
+peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(TOXIPROXY) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
 
 $(PEERS)/versitygw: broker/brokertest/peers/go.mod broker/brokertest/peers/go.sum
 	@echo "building versitygw, a third-party S3: two minutes, once"
@@ -97,8 +99,8 @@ $(TOXIPROXY): broker/brokertest/peers/toxiproxy/go.mod broker/brokertest/peers/t
 	cd broker/brokertest/peers/toxiproxy && CGO_ENABLED=0 go build -o $@ github.com/Shopify/toxiproxy/v2/cmd/server || $(UNLESS_CI)
 	@touch -c $@
 
-$(SIMULATE)/node_modules/.package-lock.json: $(SIMULATE)/package-lock.json
-	cd $(SIMULATE) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
+$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
 
 .PHONY: chaos

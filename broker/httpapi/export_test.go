@@ -1,5 +1,7 @@
 package httpapi
 
+import "github.com/labstack/echo/v4"
+
 // Labels returns what the routes of an API are counted as.
 func Labels(a *API) []string {
 	var all []string
@@ -7,4 +9,18 @@ func Labels(a *API) []string {
 		all = append(all, l)
 	}
 	return all
+}
+
+// Routes are what the two ports answer: :: port → routes.
+func (a *API) Routes() map[string][]*echo.Route {
+	return map[string][]*echo.Route{"public": a.public.Routes(), "admin": a.admin.Routes()}
+}
+
+// Classes are the codes of the error table.
+func Classes() []string {
+	var codes []string
+	for _, row := range table() {
+		codes = append(codes, string(row.class))
+	}
+	return codes
 }

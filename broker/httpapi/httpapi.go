@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	_ "embed" // the API's description
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -100,15 +101,14 @@ func New(cfg Config) (*API, error) {
 	a.public.GET("/v1/grants", a.guard(a.grants))
 	a.public.GET(uppyPath, a.guard(a.credentials))
 	if len(cfg.ClientJS) > 0 {
-		a.public.GET("/v1/client.js", module(cfg.ClientJS))
-		a.public.HEAD("/v1/client.js", module(cfg.ClientJS))
+		a.serve("/v1/client.js", asset("text/javascript; charset=utf-8", cfg.ClientJS))
 	}
+	a.serve("/openapi.yaml", asset("application/yaml", description))
 	if cfg.Logout != nil {
 		a.public.POST("/v1/backchannel-logout", a.guard(a.logout))
 	}
 	for path, body := range cfg.Documents {
-		a.public.GET(path, document(body))
-		a.public.HEAD(path, document(body))
+		a.serve(path, document(body))
 	}
 	a.public.GET("/healthz", a.healthz)
 	a.public.GET("/readyz", a.readyz(false))
@@ -232,23 +232,39 @@ func document(body []byte) echo.HandlerFunc {
 	}
 }
 
-// GET /v1/client.js
+// description is the API in OpenAPI 3.1. A test holds it against the routes and
+// their answers, both ways.
 //
-// The module holds nothing of anybody's. It changes with a release only: an hour
+//go:embed openapi.yaml
+var description []byte //nolint:gochecknoglobals // the compiler fills it in, and nobody writes to it
+
+// serve answers GET and HEAD.
+func (a *API) serve(path string, h echo.HandlerFunc) {
+	a.public.GET(path, h)
+	a.public.HEAD(path, h)
+}
+
+// GET /v1/client.js, GET /openapi.yaml
+//
+// An asset holds nothing of anybody's. It changes with a release only: an hour
 // bounds how long a page runs an old one, and the tag spares its bytes afterwards.
 // A copy is for one origin, whose name stands in the answer. Browsers fetch modules
 // of another origin with CORS, so that Cross-Origin-Resource-Policy plays no part.
-func module(js []byte) echo.HandlerFunc {
-	sum := sha256.Sum256(js)
+// It is served whole: a part of a module is of no use.
+func asset(media string, content []byte) echo.HandlerFunc {
+	sum := sha256.Sum256(content)
 	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
 	return func(c echo.Context) error {
 		h := c.Response().Header()
-		h.Set("Content-Type", "text/javascript; charset=utf-8")
+		h.Set("Content-Type", media)
 		h.Set("Cache-Control", "public, max-age=3600")
 		h.Set("ETag", tag)
 		h.Set("Vary", "Origin")
 		h.Del("Pragma")
-		http.ServeContent(c.Response(), c.Request(), "", time.Time{}, bytes.NewReader(js))
+		for _, name := range []string{"Range", "If-Range", "If-Match"} {
+			c.Request().Header.Del(name)
+		}
+		http.ServeContent(c.Response(), c.Request(), "", time.Time{}, bytes.NewReader(content))
 		return nil
 	}
 }
