@@ -78,6 +78,7 @@ var table = map[string]rules{
 	}},
 	"broker/brokertest/iam":        {not: pure[1:]}, // net/netip is under net, and pure
 	"broker/brokertest/localauth0": {},
+	"broker/brokertest/localk8s":   {},
 	"broker/brokertest/localsts":   {ours: []string{"broker/brokertest/iam"}},
 	"broker/brokertest/sigv4":      {},
 	"broker/brokertest/versitygw":  {others: []string{aws}},
