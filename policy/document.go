@@ -20,7 +20,10 @@ const languageVersion = "2012-10-17"
 // Document is an IAM session policy: minified ASCII JSON of at most
 // MaxDocumentBytes. Generate is its only maker. The zero value is no policy and
 // must never be sent: STS reads an absent policy as the whole role.
-type Document struct{ text string }
+type Document struct {
+	text   string
+	digest string // of text; made with it, since it is asked for more than once a request
+}
 
 // String returns the JSON, and "" for the zero value.
 func (d Document) String() string { return d.text }
@@ -28,11 +31,8 @@ func (d Document) String() string { return d.text }
 // IsZero reports whether d is the zero value, which must not be sent.
 func (d Document) IsZero() bool { return d.text == "" }
 
-// Digest returns the SHA-256 of the JSON in hexadecimal.
-func (d Document) Digest() string {
-	sum := sha256.Sum256([]byte(d.text))
-	return hex.EncodeToString(sum[:])
-}
+// Digest returns the SHA-256 of the JSON in hexadecimal, and "" for the zero value.
+func (d Document) Digest() string { return d.digest }
 
 type document struct {
 	Version   string
@@ -103,7 +103,8 @@ func Generate(s Scope) (Document, error) {
 	if len(text) > MaxDocumentBytes {
 		return Document{}, fmt.Errorf("%w policy: %d bytes, at most %d", ErrInvalid, len(text), MaxDocumentBytes)
 	}
-	return Document{text: string(text)}, nil
+	sum := sha256.Sum256(text)
+	return Document{text: string(text), digest: hex.EncodeToString(sum[:])}, nil
 }
 
 // fromSource is the condition that binds requests to the scope's address, or nil
