@@ -15,13 +15,24 @@ import (
 // (RFC 8693 §4.1) adds one; 16 is well above what an issuer sends.
 const maxDepth = 16
 
+// maxValues bounds the names and values of a document. Twenty keys with a dozen
+// members each have 500, a token of 8 KiB has room for 3,000; but a key set as long
+// as may be has room for half a million, which would take a hundred times its size.
+const maxValues = 10_000
+
+// reader is a decoder that counts.
+type reader struct {
+	*json.Decoder
+	values int
+}
+
 // parseObject decodes exactly one JSON object, as encoding/json with UseNumber
 // would into a map, but refuses what two parsers could read differently: names
 // that stand twice at any level, text that is not valid Unicode, and bytes before
 // or after the object. data must be bounded by the caller; errors hold no more of
 // it than a shortened, quoted name.
 func parseObject(data []byte) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
+	d := &reader{Decoder: json.NewDecoder(bytes.NewReader(data))}
 	d.UseNumber()
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
@@ -37,7 +48,7 @@ func parseObject(data []byte) (map[string]any, error) {
 }
 
 // parseMembers decodes the rest of an object whose brace has been read.
-func parseMembers(d *json.Decoder, depth int) (map[string]any, error) {
+func parseMembers(d *reader, depth int) (map[string]any, error) {
 	object := map[string]any{}
 	for d.More() {
 		name, err := parseValue(d, depth)
@@ -59,7 +70,7 @@ func parseMembers(d *json.Decoder, depth int) (map[string]any, error) {
 }
 
 // parseElements decodes the rest of an array whose bracket has been read.
-func parseElements(d *json.Decoder, depth int) ([]any, error) {
+func parseElements(d *reader, depth int) ([]any, error) {
 	array := []any{}
 	for d.More() {
 		v, err := parseValue(d, depth)
@@ -72,10 +83,13 @@ func parseElements(d *json.Decoder, depth int) ([]any, error) {
 }
 
 // parseValue decodes one value, or a name, inside depth objects and arrays.
-func parseValue(d *json.Decoder, depth int) (any, error) {
+func parseValue(d *reader, depth int) (any, error) {
 	t, err := d.Token()
 	if err != nil {
 		return nil, errors.New("malformed JSON")
+	}
+	if d.values++; d.values > maxValues {
+		return nil, fmt.Errorf("JSON of more than %d names and values", maxValues)
 	}
 	switch t := t.(type) {
 	case json.Delim:
@@ -98,7 +112,7 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 }
 
 // closeBracket reads the delimiter at which More has stopped.
-func closeBracket(d *json.Decoder) error {
+func closeBracket(d *reader) error {
 	if _, err := d.Token(); err != nil {
 		return errors.New("malformed JSON")
 	}
