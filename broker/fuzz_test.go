@@ -20,7 +20,7 @@ var inPrefix = regexp.MustCompile(`\A(tenants|users|data|sealed)/([A-Za-z0-9][A-
 
 // Whatever a token claims: there is no scope, or one whose document is proved,
 // in which nobody but the claimed tenant occurs, and which opens, by evaluation,
-// its own keys and no neighbour's.
+// its own keys and no neighbour's. Threat case DS20.
 func FuzzClaimsToPolicy(f *testing.F) {
 	for _, seed := range []string{
 		`{"sub":"auth0|alice","org_id":"org_acme","permissions":["upload:files"]}`,

@@ -437,7 +437,7 @@ func TestWhatPassesTheProofMatchesNoKeyOutside(t *testing.T) {
 }
 
 // Whatever the document: if it is confined, every string in it that is an ARN
-// or a prefix begins inside.
+// or a prefix begins inside. Threat case DS20.
 func FuzzConfined(f *testing.F) {
 	f.Add(good)
 	f.Add(strings.Replace(good, "org_acme/*", "org_acme/${*}", 1))

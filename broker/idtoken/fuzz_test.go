@@ -20,7 +20,7 @@ func secretOf(d *draft) broker.Secret { return broker.NewSecret(d.mint()) }
 
 // A token is accepted only if it is one that the signer made, to the byte: no
 // second spelling of a token exists. (RS256 alone: whoever holds an ECDSA
-// signature can make a second one of it.)
+// signature can make a second one of it.) Threat case DS20.
 func FuzzVerify(f *testing.F) {
 	v := started(f, config(newOrigin()))
 	minted := map[string]bool{} // :: token → it is good
@@ -53,7 +53,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// Whatever the set, each key that is taken is one that may be.
+// Whatever the set, each key that is taken is one that may be. Threat case DS20.
 func FuzzKeySet(f *testing.F) {
 	f.Add([]byte(jwks(with(), ec("ES384", "kid", "e"), map[string]any{"kty": "oct", "k": "AAAA"})))
 	f.Add([]byte(jwks(with("n", modulus(1024)), with("kid", "x", "e", "AQ"))))

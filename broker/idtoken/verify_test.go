@@ -16,6 +16,8 @@ import (
 	"credential-broker/broker/idtoken"
 )
 
+// CC06 and CC30 among the rules: names that are cut or trimmed into others, and other
+// spellings of one token.
 func TestEachRuleRefusesItsToken(t *testing.T) {
 	o := newOrigin()
 	v := started(t, config(o))
