@@ -137,7 +137,7 @@ func (b *Broker) newRecord(action Action, req Request) *Record {
 func (b *Broker) conclude(ctx context.Context, record *Record, err error) error {
 	record.Decision = Allow
 	if err != nil {
-		record.Decision, record.Code, record.Reason = Deny, ClassOf(err), err.Error()
+		record.Decision, record.Code, record.Reason = Deny, ClassOf(err), Redact(err.Error())
 	}
 	auditErr := b.cfg.Auditor.Record(ctx, *record)
 	switch {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"credential-broker/broker"
 )
 
 // Code is what became of a call. It is one of a closed set: OK, those below, and
@@ -100,10 +102,10 @@ type Event struct {
 }
 
 // alert tells whoever watches, by log and by event. The error is STS's words or
-// our own; neither holds a token or a key.
+// our own, and what stands in STS's place may repeat what it was sent.
 func (c *Client) alert(ctx context.Context, a Alert, region string, err error) {
 	c.log.LogAttrs(ctx, slog.LevelError, a.message(),
-		slog.String("alert", string(a)), slog.String("region", region), slog.String("error", err.Error()))
+		slog.String("alert", string(a)), slog.String("region", region), slog.String("error", broker.Redact(err.Error())))
 	c.observe(Event{Alert: a, Region: region})
 }
 

@@ -146,7 +146,7 @@ func (a *API) log(c echo.Context, note *event, took time.Duration) {
 		level = slog.LevelError
 	}
 	if note.err != nil && (level == slog.LevelError || !note.recorded) {
-		attrs = append(attrs, slog.String("error", note.err.Error()))
+		attrs = append(attrs, slog.String("error", broker.Redact(note.err.Error())))
 	}
 	if note.stack != nil {
 		attrs = append(attrs, slog.String("stack", string(note.stack)))

@@ -136,6 +136,10 @@ func Parse(file string, data []byte, lookup func(string) (string, bool)) (Config
 			return cfg, nil
 		}
 	}
+	for i := range r.problems { // what is quoted may be a key, put where its file's name belongs
+		p := &r.problems[i]
+		p.Path, p.What = broker.Redact(p.Path), broker.Redact(p.What)
+	}
 	slices.SortStableFunc(r.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path))
 	})

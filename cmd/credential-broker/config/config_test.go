@@ -117,6 +117,7 @@ func TestEachProblemIsSaidWithItsPlace(t *testing.T) {
 		"minted, no issuer":       {replace(t, "  issuer: https://broker.acme.example\n", ""), "web_identity.issuer: is missing"},
 		"minted, no audience":     {replace(t, keys, keys+"  audience: \"\"\n"), "web_identity.audience: must not be empty"},
 		"minted, no key":          {replace(t, keys, ""), "web_identity.signing_keys: is missing"},
+		"a key for its path":      {replace(t, keys, "  signing_keys: [\"-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMGByqGSM49\"]\n"), "web_identity.signing_keys: holds a key: it must be the path"},
 		"forwarded with a key":    {replace(t, "mode: minted", "mode: forwarded"), "web_identity.signing_keys: is for mode minted only"},
 		"forwarded, an issuer":    {replace(t, "mode: minted", "mode: forwarded"), "web_identity.issuer: is for mode minted only"},
 		"a list for an issuer":    {replace(t, "issuer: https://broker.acme.example", "issuer: [a]"), "c.yaml:7:11: web_identity.issuer: must be text, not a list"},

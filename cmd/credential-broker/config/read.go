@@ -97,6 +97,11 @@ func webIdentity(n node) WebIdentity {
 		if len(w.SigningKeys) == 0 {
 			m["signing_keys"].problem("is missing: mode minted needs a key to sign with")
 		}
+		for _, path := range w.SigningKeys {
+			if broker.Redact(path) != path { // or whoever cannot open it would name it
+				m["signing_keys"].problem("holds a key: it must be the path of the key's file")
+			}
+		}
 	case Forwarded:
 		// Empty is what a variable without a value leaves.
 		for name, given := range map[string]bool{"issuer": w.Issuer != "", "audience": !m["audience"].absent(), "signing_keys": len(w.SigningKeys) > 0} {
