@@ -93,6 +93,8 @@ type internet struct {
 	mu    sync.Mutex
 	hosts map[string]http.Handler // :: host → who answers; nil: nobody
 	asked map[string]int          // :: URL without query → how often
+	// sending, if set, is called by whoever sends a request, before it is.
+	sending func(*http.Request)
 }
 
 func (i *internet) set(url string, h http.Handler) {
@@ -110,9 +112,12 @@ func (i *internet) count(url string) int {
 // RoundTrip implements http.RoundTripper.
 func (i *internet) RoundTrip(r *http.Request) (*http.Response, error) {
 	i.mu.Lock()
-	h := i.hosts[r.URL.Host]
+	h, sending := i.hosts[r.URL.Host], i.sending
 	i.asked["http://"+r.URL.Host+r.URL.Path]++
 	i.mu.Unlock()
+	if sending != nil {
+		sending(r)
+	}
 	if h == nil {
 		return nil, errors.New("connection refused")
 	}
@@ -361,6 +366,12 @@ func (w *world) ask(method, url, token string) (int, string) {
 }
 
 func (w *world) send(r *http.Request) (int, string) {
+	status, _, body := w.sendFor(r)
+	return status, body
+}
+
+// sendFor is send, with the head of the answer.
+func (w *world) sendFor(r *http.Request) (status int, header http.Header, body string) {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -369,14 +380,14 @@ func (w *world) send(r *http.Request) (int, string) {
 	}
 	response, err := transport.RoundTrip(r)
 	if err != nil {
-		return 0, err.Error()
+		return 0, nil, err.Error()
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	data, err := io.ReadAll(response.Body)
 	if err != nil {
-		return 0, err.Error()
+		return 0, nil, err.Error()
 	}
-	return response.StatusCode, string(body)
+	return response.StatusCode, response.Header, string(data)
 }
 
 // token is a fresh access token of a demo user.
