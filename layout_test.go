@@ -123,6 +123,7 @@ var reveals = []string{
 	"broker/escape/session.go",                   // signs with what is tried, and shows STS a token
 	"broker/httpapi/render.go",                   // gives credentials to their owner
 	"broker/idtoken/verify.go",                   // reads the token
+	"broker/webidentity/sign.go",                 // reads the signing key
 	"cmd/credential-broker/agent/ask.go",         // shows the broker the token
 	"cmd/credential-broker/agent/credentials.go", // gives credentials to the programs of its machine
 	"cmd/credential-broker/agent/source.go",      // shows Auth0 the client's secret

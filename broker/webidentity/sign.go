@@ -9,6 +9,8 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"credential-broker/broker"
 )
 
 // signer signs with one key. This file is the only one that uses jwx to sign.
@@ -19,8 +21,8 @@ type signer struct {
 	key       crypto.Signer
 }
 
-func newSigner(pem []byte) (signer, error) {
-	key, algorithm, err := readKey(pem)
+func newSigner(pem broker.Secret) (signer, error) {
+	key, algorithm, err := readKey([]byte(pem.Reveal()))
 	if err != nil {
 		return signer{}, err
 	}

@@ -35,7 +35,7 @@ const (
 type Config struct {
 	Issuer   string           // of the minted tokens: where the documents are published
 	Audience string           // what the IAM OIDC provider has in its client-ID list
-	Keys     [][]byte         // PEM; the first signs, all are published
+	Keys     []broker.Secret  // PEM; the first signs, all are published
 	Now      func() time.Time // nil: time.Now
 }
 

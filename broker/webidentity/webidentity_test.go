@@ -57,12 +57,20 @@ func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
 func minter(t testing.TB, issuer string, keys ...[]byte) *webidentity.Minter {
 	t.Helper()
 	m, err := webidentity.NewMinter(webidentity.Config{
-		Issuer: issuer, Audience: "sts.amazonaws.com", Keys: keys, Now: func() time.Time { return noon },
+		Issuer: issuer, Audience: "sts.amazonaws.com", Keys: secrets(keys...), Now: func() time.Time { return noon },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
+}
+
+func secrets(pems ...[]byte) []broker.Secret {
+	all := make([]broker.Secret, len(pems))
+	for i, pem := range pems {
+		all[i] = broker.NewSecret(string(pem))
+	}
+	return all
 }
 
 func order(t testing.TB) broker.Order {
@@ -241,7 +249,7 @@ func TestKeysOfEveryFormAreRead(t *testing.T) {
 	block := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})
 	parameters := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6, 8, 42, 134, 72, 206, 61, 3, 1, 7}})
 	for name, data := range map[string][]byte{"SEC1": block, "SEC1 with parameters": append(parameters, block...), "PKCS#8": pkcs8(t, key)} {
-		if _, err := webidentity.NewMinter(webidentity.Config{Issuer: "https://b.example", Audience: "a", Keys: [][]byte{data}}); err != nil {
+		if _, err := webidentity.NewMinter(webidentity.Config{Issuer: "https://b.example", Audience: "a", Keys: secrets(data)}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -256,7 +264,7 @@ func TestWhatCannotSignIsRefused(t *testing.T) {
 	parameters := pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte{6}})
 	garbage := func(kind string) func(*webidentity.Config) {
 		return func(c *webidentity.Config) {
-			c.Keys = [][]byte{pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("canary")})}
+			c.Keys = secrets(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: []byte("canary")}))
 		}
 	}
 	for name, change := range map[string]func(*webidentity.Config){
@@ -267,22 +275,22 @@ func TestWhatCannotSignIsRefused(t *testing.T) {
 		"an issuer of no form": func(c *webidentity.Config) { c.Issuer = "https://b.example/%zz" },
 		"no audience":          func(c *webidentity.Config) { c.Audience = "" },
 		"no key":               func(c *webidentity.Config) { c.Keys = nil },
-		"a key twice":          func(c *webidentity.Config) { c.Keys = [][]byte{good, good} },
-		"not PEM":              func(c *webidentity.Config) { c.Keys = [][]byte{[]byte("canary")} },
-		"parameters alone":     func(c *webidentity.Config) { c.Keys = [][]byte{parameters} },
-		"two in one file":      func(c *webidentity.Config) { c.Keys = [][]byte{append(append([]byte{}, good...), good...)} },
+		"a key twice":          func(c *webidentity.Config) { c.Keys = secrets(good, good) },
+		"not PEM":              func(c *webidentity.Config) { c.Keys = secrets([]byte("canary")) },
+		"parameters alone":     func(c *webidentity.Config) { c.Keys = secrets(parameters) },
+		"two in one file":      func(c *webidentity.Config) { c.Keys = secrets(append(append([]byte{}, good...), good...)) },
 		"a certificate":        garbage("CERTIFICATE"),
 		"encrypted":            garbage("ENCRYPTED PRIVATE KEY"),
 		"garbage":              garbage("PRIVATE KEY"),
 		"garbage, PKCS#1":      garbage("RSA PRIVATE KEY"),
 		"garbage, SEC1":        garbage("EC PRIVATE KEY"),
-		"P-384":                func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ecKey(t, elliptic.P384()))} },
-		"Ed25519":              func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, ed)} },
-		"RSA of 1024 bits":     func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 1024))} },
-		"RSA of 4104 bits":     func(c *webidentity.Config) { c.Keys = [][]byte{pkcs8(t, rsaKey(t, 4104))} },
+		"P-384":                func(c *webidentity.Config) { c.Keys = secrets(pkcs8(t, ecKey(t, elliptic.P384()))) },
+		"Ed25519":              func(c *webidentity.Config) { c.Keys = secrets(pkcs8(t, ed)) },
+		"RSA of 1024 bits":     func(c *webidentity.Config) { c.Keys = secrets(pkcs8(t, rsaKey(t, 1024))) },
+		"RSA of 4104 bits":     func(c *webidentity.Config) { c.Keys = secrets(pkcs8(t, rsaKey(t, 4104))) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := webidentity.Config{Issuer: "https://b.example", Audience: "a", Keys: [][]byte{good}}
+			cfg := webidentity.Config{Issuer: "https://b.example", Audience: "a", Keys: secrets(good)}
 			change(&cfg)
 			m, err := webidentity.NewMinter(cfg)
 			if err == nil || m != nil || strings.Contains(err.Error(), "canary") {

@@ -59,13 +59,14 @@ func newWebIdentity(cfg config.WebIdentity) (webIdentity, error) {
 	if cfg.Mode == config.Forwarded {
 		return webIdentity{assert: webidentity.Forwarder{}.Assert}, nil
 	}
-	keys, digest := make([][]byte, len(cfg.SigningKeys)), sha256.New()
+	keys, digest := make([]broker.Secret, len(cfg.SigningKeys)), sha256.New()
 	for i, path := range cfg.SigningKeys {
-		var err error
-		if keys[i], err = ReadKey("signing key", path); err != nil {
+		pem, err := ReadKey("signing key", path)
+		if err != nil {
 			return webIdentity{}, err
 		}
-		sum := sha256.Sum256(keys[i])
+		keys[i] = broker.NewSecret(string(pem))
+		sum := sha256.Sum256(pem)
 		digest.Write(sum[:])
 	}
 	minter, err := webidentity.NewMinter(webidentity.Config{Issuer: cfg.Issuer, Audience: cfg.Audience, Keys: keys})
