@@ -1,10 +1,17 @@
 package serve_test
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +68,34 @@ func (c *canaries) addToken(name, token string) {
 	if signature, err := base64.RawURLEncoding.DecodeString(parts[2]); err == nil {
 		c.add(name+"'s signature", signature)
 	}
+}
+
+// hide adds what is private of a signing key's file, and returns the key. Its public
+// half is published, and stands in the same file.
+func hide(t testing.TB, c *canaries, file string) crypto.Signer {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := parsed.(*ecdsa.PrivateKey)
+	private, err := key.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.add("a signing key", private)
+	c.add("a signing key in decimal", []byte(new(big.Int).SetBytes(private).String())) // as fmt prints it
+	c.add("a signing key's file", block.Bytes[:bytes.Index(block.Bytes, public)])
+	return key
 }
 
 // in returns whose piece is in a text, with the text around it, or nothing.

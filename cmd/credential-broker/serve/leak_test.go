@@ -2,9 +2,6 @@ package serve_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -144,33 +141,6 @@ func (l *leak) marked(name, email string, change func(map[string]any)) string {
 	return token
 }
 
-// addKey hides what is private of a signing key. Its public half is published, and
-// stands in the same file.
-func (l *leak) addKey(path string) {
-	l.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		l.Fatal(err)
-	}
-	block, _ := pem.Decode(data)
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		l.Fatal(err)
-	}
-	key := parsed.(*ecdsa.PrivateKey)
-	private, err := key.Bytes()
-	if err != nil {
-		l.Fatal(err)
-	}
-	public, err := key.PublicKey.Bytes()
-	if err != nil {
-		l.Fatal(err)
-	}
-	l.hidden.add("a signing key", private)
-	l.hidden.add("a signing key in decimal", []byte(fmt.Sprint(key.D))) //nolint:staticcheck // as %v would print it
-	l.hidden.add("a signing key's file", block.Bytes[:bytes.Index(block.Bytes, public)])
-}
-
 // Threat cases CC23, CC24 and CC25: what is secret goes through everything that the
 // service does, and what comes out of it anywhere is looked at, piece by piece.
 func TestNothingSecretComesOutAnywhere(t *testing.T) {
@@ -180,7 +150,7 @@ func TestNothingSecretComesOutAnywhere(t *testing.T) {
 		w.text = strings.Replace(w.text, "issuers: [{", "cors: {allowed_origins: [\"https://app.example.com\"]}\nissuers: [{logout_audiences: [demo-spa], ", 1)
 		w.text = strings.Replace(w.text, "per_subject_per_minute: 30", "per_subject_per_minute: 1000, per_tenant_per_minute: 10000, per_address_failures_per_minute: 10000", 1)
 		for _, name := range []string{"a.pem", "b.pem", "c.pem"} {
-			l.addKey(filepath.Join(w.folder, name))
+			hide(l, &l.hidden, filepath.Join(w.folder, name))
 		}
 	}
 	inWorld(t, prepare, func(w *world) {
