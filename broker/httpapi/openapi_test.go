@@ -149,13 +149,13 @@ var published = sync.OnceValue(func() map[string][]byte {
 	if err != nil {
 		panic(err)
 	}
-	var keys [][]byte
+	var keys []broker.Secret
 	for _, key := range []any{ecKey, rsaKey} {
 		der, err := x509.MarshalPKCS8PrivateKey(key)
 		if err != nil {
 			panic(err)
 		}
-		keys = append(keys, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+		keys = append(keys, broker.NewSecret(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))))
 	}
 	minter, err := webidentity.NewMinter(webidentity.Config{Issuer: "https://broker.example", Audience: "sts.amazonaws.com", Keys: keys})
 	if err != nil {
