@@ -37,7 +37,7 @@ const (
 // Routes returns what requests on the public port are counted as.
 func Routes() []string {
 	return []string{
-		"/v1/credentials", "/v1/grants", uppyPath, "/v1/client.js", "/v1/backchannel-logout",
+		"/v1/credentials", "/v1/grants", uppyPath, "/v1/client.js", "/openapi.yaml", "/v1/backchannel-logout",
 		documents + "openid-configuration", documents + "jwks.json", "/healthz", "/readyz", NoRoute,
 	}
 }
