@@ -172,6 +172,10 @@ func whole(t testing.TB) func(*httpapi.Config) {
 		c.Documents = documents
 		c.Addresses = strict{}
 		c.Logout = (&outs{}).logout
+		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+			_, _ = io.WriteString(w, "up 1\n")
+		})
 	}
 }
 
@@ -414,11 +418,15 @@ func (c *checker) probes() {
 	}
 	for _, problem := range []error{nil, errors.New("why")} {
 		h := newHarness(c, func(cfg *httpapi.Config) {
+			whole(c)(cfg)
 			cfg.Ready = func() error { return problem }
 			cfg.Status = func() httpapi.Status { return status }
 		})
-		for _, path := range []string{"/healthz", "/readyz"} {
+		for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 			for _, handler := range []http.Handler{h.api.Handler(), h.api.Admin()} {
+				if path == "/metrics" && handler == h.api.Handler() {
+					continue // it is of the admin port alone
+				}
 				for _, origin := range []string{"", "https://evil.example"} {
 					r, w := httptest.NewRequest(http.MethodGet, path, nil), httptest.NewRecorder()
 					if origin != "" {

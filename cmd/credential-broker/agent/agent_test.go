@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -66,13 +67,15 @@ func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
 		"something in between": func(*http.Request) *http.Response {
 			return reply(403, "<html>nothing here", "Content-Type", "text/html")
 		},
-		"another's JSON":         func(*http.Request) *http.Response { return reply(403, `{"error":"no"}`) },
-		"a page with a code":     func(*http.Request) *http.Response { return reply(403, `{"Code":"x"}`, "Content-Type", "text/html") },
-		"404, as a broker's":     refuse(404, "not_found"),
-		"a redirect":             func(*http.Request) *http.Response { return reply(307, ``, "Location", "https://evil.example/") },
-		"nothing":                func(*http.Request) *http.Response { return reply(200, `{}`) },
-		"no JSON":                func(*http.Request) *http.Response { return reply(200, `<html>`) },
-		"too much":               func(*http.Request) *http.Response { return reply(200, strings.Repeat(" ", 65<<10)) },
+		"another's JSON":     func(*http.Request) *http.Response { return reply(403, `{"error":"no"}`) },
+		"a page with a code": func(*http.Request) *http.Response { return reply(403, `{"Code":"x"}`, "Content-Type", "text/html") },
+		"404, as a broker's": refuse(404, "not_found"),
+		"a redirect":         func(*http.Request) *http.Response { return reply(307, ``, "Location", "https://evil.example/") },
+		"nothing":            func(*http.Request) *http.Response { return reply(200, `{}`) },
+		"no JSON":            func(*http.Request) *http.Response { return reply(200, `<html>`) },
+		"too much": func(*http.Request) *http.Response {
+			return reply(200, strings.Repeat(" ", 65<<10)+`{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"2100-01-01T00:00:00Z"}`)
+		},
 		"a redirect with a code": refuse(302, "invalid_token", "Location", "https://evil.example/"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,8 +84,12 @@ func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
 				after(59*time.Minute - time.Second)
 				w.has("ASIA1")
 				after(2 * time.Second)
-				if _, err := w.agent.Get(w.Context()); err == nil {
+				var p *agent.Problem
+				if _, err := w.agent.Get(w.Context()); !errors.As(err, &p) {
 					t.Fatal("handed out with less than a minute left")
+				}
+				if p.Status < 400 || p.Final { // and no redirect for the SDK to follow
+					t.Errorf("%+v", p)
 				}
 				if n := w.count("evil.example"); n != 0 {
 					t.Errorf("the redirect was followed %d times", n)

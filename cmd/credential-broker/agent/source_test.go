@@ -194,6 +194,14 @@ func TestATokenFileIsReadEachTime(t *testing.T) {
 			t.Errorf("shown %d times", tries)
 		}
 	})
+	inWorld(t, func(i *internet, o *agent.Options) {
+		withFile(path)(i, o)
+		i.broker = refuse(401, "expired_token")
+	}, func(w *world) {
+		if w.fails("expired_token"); len(w.shown) != 1 {
+			t.Errorf("shown %q", w.shown)
+		}
+	})
 	for what, path := range map[string]string{
 		"none": filepath.Join(t.TempDir(), "none"), "empty": file(t, "token", "", 0o600), "opaque": file(t, "token", "canary", 0o600),
 		"two": file(t, "token", "canary.a.b\ncanary.a", 0o600), "long": file(t, "token", "a.b."+strings.Repeat("c", 8192), 0o600),
