@@ -28,7 +28,7 @@ const minKeyBytes = 32
 // be told to belong together; whoever has the key can ask whether somebody is
 // meant, and nobody else can. A nil one does nothing.
 type Pseudonyms struct {
-	key    []byte
+	key    broker.Secret
 	id     string
 	fields map[string]bool
 }
@@ -39,7 +39,7 @@ func NewPseudonyms(key []byte, fields ...string) (*Pseudonyms, error) {
 	if key = bytes.TrimRight(key, "\r\n"); len(key) < minKeyBytes {
 		return nil, fmt.Errorf("key of pseudonyms: %d bytes, at least %d", len(key), minKeyBytes)
 	}
-	p := &Pseudonyms{key: key, fields: map[string]bool{}}
+	p := &Pseudonyms{key: broker.NewSecret(string(key)), fields: map[string]bool{}}
 	for _, f := range fields {
 		if f != Subject && f != Address {
 			return nil, fmt.Errorf("pseudonyms of %q: subject and address are known", f)
@@ -55,7 +55,7 @@ func NewPseudonyms(key []byte, fields ...string) (*Pseudonyms, error) {
 
 // sum is the keyed hash of texts, which a length before each keeps apart.
 func (p *Pseudonyms) sum(texts ...string) []byte {
-	mac := hmac.New(sha256.New, p.key)
+	mac := hmac.New(sha256.New, []byte(p.key.Reveal()))
 	for _, t := range texts {
 		_, _ = fmt.Fprintf(mac, "%d:%s", len(t), t) // hash.Hash never returns an error
 	}
