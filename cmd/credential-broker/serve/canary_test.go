@@ -52,7 +52,7 @@ func (c *canaries) add(name string, value []byte) {
 		cut(base64.RawStdEncoding.EncodeToString(value[from:]), piece)
 		cut(base64.RawURLEncoding.EncodeToString(value[from:]), piece)
 	}
-	numbers := strings.Trim(fmt.Sprint(value), "[]")
+	numbers := strings.Trim(fmt.Sprintf("%d", value), "[]")
 	cut(numbers, numbersPiece)
 	cut(strings.ReplaceAll(numbers, " ", ","), numbersPiece)
 	cut(strings.ReplaceAll(numbers, " ", ", "), numbersPiece)
@@ -133,7 +133,7 @@ func TestACanaryIsSeenHoweverItIsWritten(t *testing.T) {
 		"raw": string(value), "its beginning": string(value[:piece]), "its end": string(value[len(value)-piece:]), "base64": base64.StdEncoding.EncodeToString(value),
 		"base64, within": base64.StdEncoding.EncodeToString(append([]byte("x"), value...)), "base64url": base64.URLEncoding.EncodeToString(append([]byte("xy"), value...)),
 		"hex": fmt.Sprintf("%x", value), "HEX": fmt.Sprintf("%X", value), "in a query": url.Values{"a": {string(value)}}.Encode(), "in a path": url.PathEscape(string(value)),
-		"%v of bytes": fmt.Sprint(value), "%#v of bytes": fmt.Sprintf("%#v", value), "%d in JSON": strings.Trim(strings.Join(strings.Fields(fmt.Sprint(value)), ","), "[]"),
+		"%v of bytes": fmt.Sprintf("%d", value), "%#v of bytes": fmt.Sprintf("%#v", value), "%d in JSON": strings.Trim(strings.Join(strings.Fields(fmt.Sprintf("%d", value)), ","), "[]"),
 		"header": "aaaabbbbccccdddd", "payload": "eeeeffffgggghhhh", "signature": "aWlpaWpqampra2tr", "signature's bytes": hex.EncodeToString([]byte("iiiijjjjkkkk")),
 	} {
 		if found, _ := c.in("before " + text + " after"); found == "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,7 +32,8 @@ type leak struct {
 	hidden   canaries // must be seen nowhere
 	released canaries // must be seen in the body of an answer with credentials alone
 	minted   atomic.Int64
-	audited  func() error // nil, or what the audit log's disk does
+	audited  func() error        // nil, or what the audit log's disk does
+	logged   atomic.Pointer[any] // what the log panics with at the next request
 	codes    map[string]bool
 }
 
@@ -43,6 +45,31 @@ func (l *leak) Write(p []byte) (int, error) {
 		}
 	}
 	return l.audit.Write(p)
+}
+
+// noisy is the log, which a test can have panic.
+type noisy struct{ *leak }
+
+func (n noisy) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(`"msg":"request"`)) { // others come from the background, where a panic is the end
+		if value := n.logged.Swap(nil); value != nil {
+			panic(*value)
+		}
+	}
+	return n.log.Write(p)
+}
+
+// broken is a connection that panics at its first write.
+type broken struct {
+	net.Conn
+	value atomic.Pointer[any]
+}
+
+func (b *broken) Write(p []byte) (int, error) {
+	if value := b.value.Swap(nil); value != nil {
+		panic(*value)
+	}
+	return b.Conn.Write(p)
 }
 
 // unseen fails if anything that is secret is in the text.
@@ -146,7 +173,8 @@ func (l *leak) marked(name, email string, change func(map[string]any)) string {
 func TestNothingSecretComesOutAnywhere(t *testing.T) {
 	l := &leak{codes: map[string]bool{}}
 	prepare := func(w *world) {
-		l.world, w.auditTo = w, l
+		l.world, w.auditTo, w.logTo = w, l, noisy{l}
+		w.text = "admin_pprof: true\n" + w.text
 		w.text = strings.Replace(w.text, "issuers: [{", "cors: {allowed_origins: [\"https://app.example.com\"]}\nissuers: [{logout_audiences: [demo-spa], ", 1)
 		w.text = strings.Replace(w.text, "per_subject_per_minute: 30", "per_subject_per_minute: 1000, per_tenant_per_minute: 10000, per_address_failures_per_minute: 10000", 1)
 		for _, name := range []string{"a.pem", "b.pem", "c.pem"} {
@@ -178,7 +206,7 @@ func TestNothingSecretComesOutAnywhere(t *testing.T) {
 		close(w.done)
 		l.unseen("the log", w.log.String())
 		l.unseen("the audit records", w.audit.String())
-		if l.minted.Load() == 0 || !strings.Contains(w.log.String(), `"stack"`) || !strings.Contains(w.audit.String(), `"decision":"allow"`) {
+		if l.minted.Load() == 0 || strings.Count(w.log.String(), `"stack"`) < 10 || !strings.Contains(w.audit.String(), `"decision":"allow"`) {
 			t.Errorf("%d minted; log: %s", l.minted.Load(), &w.log)
 		}
 	})
@@ -205,6 +233,11 @@ func (l *leak) succeed() {
 			l.Error("no call to STS is under way")
 		}
 		l.unseen(fmt.Sprint("dump of the goroutines, debug=", debug), text)
+	}
+	for _, profile := range []string{"goroutine?debug=1", "goroutine?debug=2", "heap?debug=1", "allocs?debug=1", "block?debug=1", "mutex?debug=1"} {
+		if status, body := l.asks(http.MethodGet, adminURL+"/debug/pprof/"+profile, "", func(http.Header) {}); status != 200 || len(body) < 20 {
+			l.Errorf("%s: %d %s", profile, status, body)
+		}
 	}
 	stack := make([]byte, 4<<20)
 	l.unseen("stacks", string(stack[:runtime.Stack(stack, true)]))
@@ -344,9 +377,17 @@ func (l *leak) failAtSTS() {
 func (l *leak) panics() {
 	token := l.marked("a token in a panic", alice, func(c map[string]any) { c["sub"] = "auth0|panic" })
 	for _, value := range []any{token, errors.New(token), []string{token}, map[string]string{token: token}, struct{ token string }{token}} {
-		l.audited = func() error { panic(value) }
-		l.as(token, "/v1/credentials")
-		l.audited = nil
+		l.public.wrap = func(c net.Conn) net.Conn {
+			b := &broken{Conn: c}
+			b.value.Store(&value)
+			return b
+		}
+		l.as(token, "/v1/client.js") // longer than what is held back, so that it is written by the route
+		l.public.wrap = nil
+		l.logged.Store(&value)
+		if status, body := l.as(token, "/v1/grants"); status != 0 {
+			l.Errorf("%d %s", status, body)
+		}
 		l.internet.sending = func(r *http.Request) {
 			if strings.HasPrefix(stsURL, "http://"+r.URL.Host) {
 				panic(value)

@@ -24,6 +24,7 @@ import (
 	"unsafe"
 
 	"credential-broker/broker"
+	"credential-broker/broker/auditlog"
 	"credential-broker/broker/credcache"
 	"credential-broker/broker/escape"
 	"credential-broker/broker/webidentity"
@@ -176,8 +177,12 @@ func held() map[string]reflect.Type {
 		"broker.Assertion":                        reflect.TypeFor[broker.Assertion](),
 		"broker.Credentials":                      reflect.TypeFor[broker.Credentials](),
 		"broker.Order":                            reflect.TypeFor[broker.Order](),
+		"broker.Explanation":                      reflect.TypeFor[broker.Explanation](),
 		"broker.Request":                          reflect.TypeFor[broker.Request](),
 		"broker.Secret":                           reflect.TypeFor[broker.Secret](),
+		"broker/auditlog.Config":                  reflect.TypeFor[auditlog.Config](),
+		"broker/auditlog.Log":                     reflect.TypeFor[auditlog.Log](),
+		"broker/auditlog.Pseudonyms":              reflect.TypeFor[auditlog.Pseudonyms](),
 		"broker/credcache.Cache":                  reflect.TypeFor[credcache.Cache](),
 		"broker/escape.Session":                   reflect.TypeFor[escape.Session](),
 		"broker/escape.Target":                    reflect.TypeFor[escape.Target](),
@@ -248,7 +253,7 @@ func printed(t testing.TB, value any) string {
 		fmt.Fprintf(&out, "%s %v\n", data, err) // of a function there is no JSON
 		for _, log := range loggers {
 			log.LogAttrs(t.Context(), slog.LevelInfo, "m", slog.Any("v", v), slog.Group("g", slog.Any("v", v)))
-			log.With("v", v).InfoContext(t.Context(), "m", "v", v)
+			log.With(slog.Any("v", v)).InfoContext(t.Context(), "m")
 		}
 	}
 	return out.String()
@@ -269,7 +274,7 @@ func TestNoTypeShowsTheSecretThatItHolds(t *testing.T) {
 		"broker.Record.TokenSHA256", "broker/escape.Victim.Key",
 		"cmd/credential-broker/agent.Client.SecretFile", "cmd/credential-broker/agent.Client.TokenURL",
 		"cmd/credential-broker/agent.Options.SecretFile", "cmd/credential-broker/agent.Options.TokenFile", "cmd/credential-broker/agent.Options.TokenURL",
-		"cmd/credential-broker/config.WebIdentity.SigningKeys", "cmd/credential-broker/doctor.ObjectName.Key",
+		"cmd/credential-broker/config.Audit.HashKey", "cmd/credential-broker/config.WebIdentity.SigningKeys", "cmd/credential-broker/doctor.ObjectName.Key",
 	}
 	if names := types.texts(); !slices.Equal(names, harmless) {
 		t.Errorf("the fields that are called like a secret and are text are\n%s", strings.Join(names, "\n"))
@@ -290,10 +295,7 @@ func TestNoTypeShowsTheSecretThatItHolds(t *testing.T) {
 		})
 	}
 	// Whoever looks must be able to see.
-	type careless struct {
-		Token string
-		key   *ecdsa.PrivateKey
-	}
+	type careless struct{ Token string }
 	for _, value := range []any{careless{Token: mark}, &careless{Token: mark}, []byte(mark), key.(*ecdsa.PrivateKey).D, *key.(*ecdsa.PrivateKey)} { //nolint:staticcheck // as it would be printed
 		if name, _ := c.in(printed(t, value)); name == "" {
 			t.Errorf("%T is not seen", value)

@@ -57,6 +57,7 @@ func newKeys() []*rsa.PrivateKey {
 
 // pipes is a listener whose connections are pipes, so that it can be in a bubble.
 type pipes struct {
+	wrap   func(net.Conn) net.Conn // nil, or what becomes of the server's end
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
@@ -78,6 +79,9 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 
 func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
 	client, server := net.Pipe()
+	if p.wrap != nil {
+		server = p.wrap(server)
+	}
 	select {
 	case p.conns <- server:
 		return client, nil
@@ -155,6 +159,7 @@ type world struct {
 	folder        string
 	notice        time.Duration
 	auditTo       io.Writer
+	logTo         io.Writer
 	audited       func(error)
 
 	mu   sync.Mutex
@@ -198,7 +203,7 @@ func inWorld(t *testing.T, prepare, test func(*world)) {
 			public: newPipes(), admin: newPipes(), hangup: make(chan os.Signal, 1), reloaded: make(chan serve.Reload, 100),
 			done: make(chan error, 1), folder: folder, text: strings.ReplaceAll(usual, "FOLDER", folder), edit: strings.NewReplacer(),
 		}
-		w.auditTo = &w.audit
+		w.auditTo, w.logTo = &w.audit, &w.log
 		for url, keys := range keysOf {
 			cfg := localauth0.Demo(url, brokertest.Audience, "")
 			cfg.Keys = keys()
@@ -289,7 +294,7 @@ func (w *world) start() {
 	w.account(cfg)
 	ready := make(chan struct{})
 	service, err := serve.New(cfg, serve.Options{
-		Stdout: w.auditTo, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Audited: w.audited, Listener: w.public, AdminListener: w.admin, Transport: w.internet,
+		Stdout: w.auditTo, Log: slog.New(slog.NewJSONHandler(w.logTo, nil)), Audited: w.audited, Listener: w.public, AdminListener: w.admin, Transport: w.internet,
 		Ready: func() { close(ready) }, Notice: w.notice,
 		Load: w.load, Hangup: w.hangup, Reloaded: func(r serve.Reload) { w.reloaded <- r },
 	})
