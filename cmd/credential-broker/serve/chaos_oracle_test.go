@@ -286,7 +286,7 @@ func (o *oracle) judge(q question, a answer) string {
 	if after, err := strconv.Atoi(a.header.Get("Retry-After")); (a.status == 429 || a.status == 503) && (err != nil || after < 1) {
 		wrongly("Retry-After: %q", a.header.Get("Retry-After"))
 	}
-	if !slices.Contains(o.allowed(q, a), refusal.Code) && !(refusal.Code == "internal" && strings.Contains(record.Reason, "answer of STS: ")) {
+	if !slices.Contains(o.allowed(q, a), refusal.Code) && (refusal.Code != "internal" || !strings.Contains(record.Reason, "answer of STS: ")) {
 		wrongly("reason %q, allowed %q", record.Reason, o.allowed(q, a))
 	}
 	if a.status == http.StatusForbidden {
@@ -301,7 +301,7 @@ func (o *oracle) allowed(q question, a answer) []string {
 	if q.code != "" {
 		codes = append(codes, q.code)
 	}
-	if q.code == "invalid_token" || q.kid != "" && !(a.has[0] && a.has[1]) { // whether the key is one cannot always be known
+	if q.code == "invalid_token" || q.kid != "" && (!a.has[0] || !a.has[1]) { // whether the key is one cannot always be known
 		codes = append(codes, "invalid_token", "keys_unavailable")
 	}
 	if ever(a.subject[0], a.subject[1]) || ever(a.tenant[0], a.tenant[1]) {
