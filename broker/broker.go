@@ -144,11 +144,14 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 		return Credentials{}, err
 	}
 	b.learn(order.Identity)
+	asked := b.cfg.Now()
 	creds, err := b.cfg.Issuer.Issue(ctx, order)
 	if err != nil {
 		return Credentials{}, err
 	}
-	if err := creds.validate(order, b.cfg.Now()); err != nil {
+	// As of when they were asked for: who found enough left of them since then cannot
+	// be contradicted because the last moment has passed in between.
+	if err := creds.validate(order, asked); err != nil {
 		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	record.AccessKeyID, record.Expiration, record.Source = creds.AccessKeyID, &creds.Expiration, creds.Source

@@ -310,6 +310,30 @@ func TestWhatTheIssuerGivesIsReleasedOnlyIfItIsTheOrders(t *testing.T) {
 	}
 }
 
+// The last moment above the floor may pass between the issuer's look at the clock and
+// ours. That is no bug, and was answered as one.
+func TestWhatTheIssuerFoundFreshIsReleased(t *testing.T) {
+	for name, below := range map[string]bool{"as it was asked": false, "already before": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			now := noon
+			w.cfg.Now = func() time.Time { return now }
+			w.answer = func(o broker.Order) (broker.Credentials, error) {
+				c, err := good(o)
+				c.IssuedAt, c.Expiration = noon.Add(-40*time.Minute), noon.Add(20*time.Minute)
+				if below {
+					c.Expiration = c.Expiration.Add(-time.Second)
+				}
+				now = now.Add(time.Millisecond)
+				return c, err
+			}
+			if _, err := w.exchange(t, broker.Request{}); (err != nil) != below {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 type failingAuditor struct{}
 
 func (failingAuditor) Record(context.Context, broker.Record) error { return errors.New("disk full") }
