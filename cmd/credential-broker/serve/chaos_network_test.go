@@ -122,7 +122,7 @@ type network struct {
 
 	process *exec.Cmd
 	stdin   io.Closer // once it is closed, the process ends
-	killed  int       // times that it was stuck
+	killed  int       // times that it was stuck, or gone
 }
 
 // together runs a program that ends with its parent: at the latest when the parent's
@@ -166,8 +166,8 @@ func (n *network) stop() error {
 	return errors.Join(n.stdin.Close(), n.process.Wait())
 }
 
-// call asks the process. It is known to lock up when a connection that it slows
-// down is closed at the wrong moment, so that its answer is not waited for long.
+// call asks the process. It locks up, or ends, when a connection that it disturbs is
+// closed at the wrong moment, so that its answer is not waited for long.
 func (n *network) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -229,10 +229,10 @@ func (n *network) calm(ctx context.Context) error {
 	return nil
 }
 
-// revive kills the process where it is stuck, and starts another on the same
-// addresses. To the broker the whole network has failed for a moment.
+// revive starts another process, on the same addresses, where the one that there is
+// locks up or has ended. To the broker the whole network has failed for a moment.
 func (n *network) revive(ctx context.Context, why error) error {
-	if ctx.Err() != nil || !errors.Is(why, context.DeadlineExceeded) {
+	if ctx.Err() != nil {
 		return why
 	}
 	n.killed++

@@ -450,7 +450,7 @@ func (c *chaos) report(t *testing.T, lasted time.Duration, last string) {
 	}
 	table("faults and events:", c.did)
 	table("asked of S3 with what was given:", c.used)
-	fmt.Fprintf(&b, "calls of STS: %d; lies: %v (another's, no secret, ended, without end, a page); toxiproxy was stuck %d times\n", c.front.calls.Load(), c.front.told, c.network.killed)
+	fmt.Fprintf(&b, "calls of STS: %d; lies: %v (another's, no secret, ended, without end, a page); toxiproxy was stuck or gone %d times\n", c.front.calls.Load(), c.front.told, c.network.killed)
 	fmt.Fprint(&b, last)
 	t.Log(b.String())
 	for _, what := range c.oracle.wrong {
