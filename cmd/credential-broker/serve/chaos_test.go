@@ -126,9 +126,11 @@ func TestChaos(t *testing.T) {
 		t.Error(err)
 	}
 	lasted := time.Since(began)
-	c.oracle.peace(t, ctx, c) // all are served again
-	if err := c.hangsUp(ctx, nil); err != nil {
-		t.Error(err)
+	if !t.Failed() {
+		c.oracle.peace(t, ctx, c) // all are served again
+		if err := c.hangsUp(ctx, nil); err != nil {
+			t.Error(err)
+		}
 	}
 	c.client.CloseIdleConnections()
 	c.forget()
@@ -334,6 +336,11 @@ func (o *oracle) peace(t *testing.T, ctx context.Context, c *chaos) {
 // rages has load, faults and events at once, until each fault and each event was and
 // the time is over.
 func (c *chaos) rages(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.oracle.mu.Lock()
+	c.oracle.enough = cancel
+	c.oracle.mu.Unlock()
 	load, stop := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	for i := range workers {
