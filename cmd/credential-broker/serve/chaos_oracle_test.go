@@ -139,17 +139,19 @@ func (o *oracle) counted(what string) int {
 	return o.answers[what]
 }
 
-// Write takes audit records, which the broker writes before it answers, and lines of
-// its log. A token is in neither.
+// Write takes audit records, which the broker writes before it answers, several at
+// once where they come together, and lines of its log. A token is in neither.
 func (o *oracle) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte("eyJ")) || bytes.Contains(p, []byte("IQoJ")) {
 		o.wrongly("a token is in the log or in an audit record: %s", p)
 	}
-	var r broker.Record
-	if json.Unmarshal(p, &r) == nil && r.Decision != "" {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.records[r.RequestID] = r
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for line := range bytes.Lines(p) {
+		var r broker.Record
+		if json.Unmarshal(line, &r) == nil && r.Decision != "" {
+			o.records[r.RequestID] = r
+		}
 	}
 	return len(p), nil
 }
