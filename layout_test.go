@@ -52,6 +52,7 @@ const (
 
 	breaker = "github.com/sony/gobreaker/v2"
 	prom    = "github.com/prometheus/client_golang"
+	otel    = "go.opentelemetry.io/otel"
 )
 
 // table is the layout: :: package → what it may import.
@@ -68,7 +69,7 @@ var table = map[string]rules{
 	"broker/sessions":  {ours: []string{"broker"}, others: []string{lru}, not: pure},
 	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
 	"broker/client":    {not: pure},
-	"broker/telemetry": {ours: []string{"broker"}, others: []string{prom}},
+	"broker/telemetry": {ours: []string{"broker"}, others: []string{prom, otel, "go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"}},
 	"broker/auditlog":  {ours: []string{"broker"}},
 	"broker/httpapi":   {ours: []string{"broker"}, others: []string{echo, "golang.org/x/net/netutil"}},
 
@@ -86,7 +87,7 @@ var table = map[string]rules{
 
 	"cmd/credential-broker": {
 		ours: []string{
-			"broker", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/config", "cmd/credential-broker/doctor",
+			"broker", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/config", "cmd/credential-broker/doctor",
 			"cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong"},

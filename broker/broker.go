@@ -49,7 +49,7 @@ type Forgetter interface {
 }
 
 // Config is what an exchange is made of. All of it is needed but for Forgetter,
-// Revoked, Logouts and Now.
+// Revoked, Logouts, Deciding and Now.
 type Config struct {
 	Revision  string // names this configuration; a part of every cache key
 	Grants    []Grant
@@ -59,7 +59,10 @@ type Config struct {
 	Auditor   Auditor
 	Revoked   Revoked
 	Logouts   Logouts
-	Now       func() time.Time // nil: time.Now
+	// Deciding, if set, is told when the decision about an exchange begins, and what
+	// it returns, how it ended. Both must be quick and safe for concurrent use.
+	Deciding func(context.Context) func(Scope, error)
+	Now      func() time.Time // nil: time.Now
 }
 
 // Revoked are subjects and tenants that get nothing any more.
@@ -167,7 +170,7 @@ func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Expla
 		return Order{}, err
 	}
 	e.identified(id)
-	scope, err := decide(b.cfg.Grants, id, req, e)
+	scope, err := b.decide(ctx, id, req, e)
 	if err != nil {
 		return Order{}, err
 	}
@@ -182,6 +185,17 @@ func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Expla
 	order := b.order(id, req.Token, scope, document)
 	record.SessionName, record.PolicySHA256 = order.SessionName, order.Document.Digest()
 	return order, nil
+}
+
+// decide finds the scope, and tells who wants to know how it goes.
+func (b *Broker) decide(ctx context.Context, id Identity, req Request, e *Explanation) (Scope, error) {
+	if b.cfg.Deciding == nil {
+		return decide(b.cfg.Grants, id, req, e)
+	}
+	decided := b.cfg.Deciding(ctx)
+	scope, err := decide(b.cfg.Grants, id, req, e)
+	decided(scope, err)
+	return scope, err
 }
 
 // Grants returns the scopes that the token yields, in the order of the grants,

@@ -15,6 +15,7 @@ import (
 // caller's choice: Route and Code are of closed sets.
 type Answer struct {
 	ID     string
+	Method string // as HTTP has it, or "other"
 	Route  string // one of Routes
 	Status int
 	Code   string        // one of Codes
@@ -61,7 +62,7 @@ func label(path string) string {
 
 func (a *API) answer(c echo.Context, note *event, took time.Duration) Answer {
 	answer := Answer{
-		ID: note.id, Route: a.labels[c.Path()], Status: c.Response().Status, Code: string(note.class),
+		ID: note.id, Method: knownMethod(c.Request().Method), Route: a.labels[c.Path()], Status: c.Response().Status, Code: string(note.class),
 		Grant: note.grant, Source: broker.Source(note.source), Took: took,
 	}
 	if answer.Route == "" {

@@ -145,13 +145,13 @@ func TestTheStateIsAskedAtEachScrape(t *testing.T) {
 	var state telemetry.State
 	m := metrics(func() telemetry.State { return state })
 	state = telemetry.State{
-		Ready: true, Revision: "r1", CacheEntries: 1, CacheRoom: 2, CacheRefusals: 3, CacheCalls: 4, CacheRefreshes: 5, STSCalls: 6, STSPlaces: 7, Waiting: 8,
+		Ready: true, AuditReady: true, Revision: "r1", CacheEntries: 1, CacheRoom: 2, CacheRefusals: 3, CacheCalls: 4, CacheRefreshes: 5, STSCalls: 6, STSPlaces: 7, Waiting: 8,
 		Regions: []telemetry.Region{{Name: "eu-west-1", State: "open"}},
 		Issuers: []telemetry.Issuer{{URL: "https://a.example/", Keys: 9, Fetched: time.Unix(1700000000, 0)}, {URL: "https://b.example/"}},
 	}
 	got := scrape(t, m)
 	for series, want := range map[string]string{
-		`ready`: "1", `config_info{revision="r1"}`: "1", `cache_entries`: "1", `cache_entries_max`: "2", `cache_refusals`: "3", `cache_calls_in_flight`: "4",
+		`ready`: "1", `audit_ready`: "1", `config_info{revision="r1"}`: "1", `cache_entries`: "1", `cache_entries_max`: "2", `cache_refusals`: "3", `cache_calls_in_flight`: "4",
 		`cache_refreshes_in_flight`: "5", `sts_in_flight`: "6", `sts_places`: "7", `sts_waiting`: "8",
 		`sts_region_state{region="eu-west-1",state="open"}`: "1", `sts_region_state{region="eu-west-1",state="closed"}`: "0",
 		`jwks_keys{issuer="https://a.example/"}`: "9", `jwks_last_success_timestamp_seconds{issuer="https://a.example/"}`: "1.7e+09",
@@ -163,7 +163,7 @@ func TestTheStateIsAskedAtEachScrape(t *testing.T) {
 	}
 	state = telemetry.State{Revision: "r2"}
 	got = scrape(t, m)
-	if _, old := got[`config_info{revision="r1"}`]; old || got[`config_info{revision="r2"}`] != "1" || got["ready"] != "0" {
+	if _, old := got[`config_info{revision="r1"}`]; old || got[`config_info{revision="r2"}`] != "1" || got["ready"] != "0" || got["audit_ready"] != "0" {
 		t.Error("the state before is still told")
 	}
 }

@@ -8,8 +8,9 @@ import (
 
 // State is what is asked at a scrape: how things stand, and not what happened.
 type State struct {
-	Ready    bool   // requests are served
-	Revision string // of the configuration in use
+	Ready      bool   // requests are served
+	AuditReady bool   // audit records can be written
+	Revision   string // of the configuration in use
 
 	CacheEntries, CacheRoom      int
 	CacheRefusals                int // that are remembered
@@ -55,6 +56,7 @@ func newStateCollector(state func() State, states []string) *stateCollector {
 		state: state, states: states,
 		plain: []plain{
 			{desc("ready", "1 while requests are served, as /readyz says."), func(s State) float64 { return yes(s.Ready) }},
+			{desc("audit_ready", "1 while audit records can be written; without them nothing is released."), func(s State) float64 { return yes(s.AuditReady) }},
 			{desc("cache_entries", "Credentials in the cache."), number(func(s State) int { return s.CacheEntries })},
 			{desc("cache_entries_max", "Credentials for which the cache has room."), number(func(s State) int { return s.CacheRoom })},
 			{desc("cache_refusals", "Refusals of STS that are remembered."), number(func(s State) int { return s.CacheRefusals })},

@@ -21,6 +21,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"credential-broker/broker"
+	"credential-broker/broker/telemetry"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
@@ -159,12 +160,12 @@ func (serveCmd) Run(w *world) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	signal.Ignore(syscall.SIGPIPE) // who no longer reads the records ends readiness, and not the process
-	log := slog.New(slog.NewJSONHandler(w.stderr, nil))
+	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(w.stderr, nil)))
 	for _, note := range cfg.Notes {
 		log.LogAttrs(w.ctx, slog.LevelWarn, note)
 	}
 	service, err := serve.New(cfg, serve.Options{
-		Stdout: w.stdout, Log: log, Load: w.read, Hangup: hangup, Watch: w.config, Notice: serve.Notice, Build: build(),
+		Stdout: w.stdout, Log: log, Load: w.read, Hangup: hangup, Watch: w.config, Notice: serve.Notice, Build: build(), Lookup: w.lookup,
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type Config struct {
 	Listen         string
 	AdminListen    string
 	AdminPprof     bool
+	TraceTenant    bool
 	TrustedProxies []netip.Prefix
 	AllowedOrigins []string
 	Issuers        []Issuer

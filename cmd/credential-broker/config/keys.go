@@ -14,7 +14,7 @@ type Key struct {
 const Required = "required"
 
 // Keys returns all keys, in the order of the documentation.
-func Keys() []Key {
+func Keys() []Key { //nolint:funlen // a table
 	return []Key{
 		{"listen", "address", ":8080", "where the broker listens"},
 		{"admin_listen", "address", "127.0.0.1:9090", "where `/metrics` is, and probes are answered with detail; never on the public port"},
@@ -55,6 +55,8 @@ func Keys() []Key {
 		{"audit.output", "`stdout` or a file", "stdout", "where a JSON line for each decision goes; without it nothing is released. Files may be rotated, by renaming or by copytruncate"},
 		{"audit.hash", "list", "", "of `subject`, `address`: kept as keyed hashes instead"},
 		{"audit.hash_key", "file", "", "at least 32 random bytes, unreadable for others; read at start"},
+		{"telemetry", "mapping", "", ""},
+		{"telemetry.trace_tenant", "boolean", "false", "spans name the tenant; nothing else of a token is ever in one"},
 		{"grants", "list", Required, "the first that matches wins, unless the caller names one"},
 		{"grants[].name", "text", Required, "letters, digits and `_-`; unique"},
 		{"grants[].match", "mapping", "", "which tokens; all must hold, an empty one takes every verified token"},

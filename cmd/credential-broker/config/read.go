@@ -22,6 +22,7 @@ func (r *reader) config(root node) Config {
 		Listen:      convert(m["listen"], address),
 		AdminListen: convert(m["admin_listen"], address),
 		AdminPprof:  m["admin_pprof"].boolean(),
+		TraceTenant: m["telemetry"].object()["trace_tenant"].boolean(),
 		Issuers:     issuers(m["issuers"]),
 		WebIdentity: webIdentity(m["web_identity"]),
 		STS:         sts(m["sts"], limits["sts_per_second"]),

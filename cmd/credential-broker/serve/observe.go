@@ -39,7 +39,7 @@ func (s *Service) state() telemetry.State {
 	g := s.current.Load()
 	held, load := g.cache.Stats(), g.sts.Load()
 	state := telemetry.State{
-		Ready: s.readiness() == nil, Revision: g.cfg.Revision,
+		Ready: s.readiness() == nil, AuditReady: s.audit.Ready() == nil, Revision: g.cfg.Revision,
 		CacheEntries: held.Entries, CacheRoom: held.Room, CacheRefusals: held.Refusals, CacheCalls: held.Calls, CacheRefreshes: held.Refreshes,
 		STSCalls: load.Calls, STSPlaces: load.Places, Waiting: load.Waiting,
 	}
@@ -52,7 +52,18 @@ func (s *Service) state() telemetry.State {
 	return state
 }
 
-func (s *Service) answered(_ context.Context, a httpapi.Answer) {
+// newTraces makes traces, if the environment asks for them.
+func (s *Service) newTraces() (*telemetry.Traces, error) {
+	if s.o.Lookup == nil {
+		return nil, nil //nolint:nilnil // nil traces do nothing
+	}
+	return telemetry.NewTraces(context.Background(), telemetry.TraceConfig{
+		Version: s.o.Build.Version, Lookup: s.o.Lookup, Exported: s.metrics.Exported, Log: s.log,
+	})
+}
+
+func (s *Service) answered(ctx context.Context, a httpapi.Answer) {
+	s.traces.Answered(ctx, a.Method, a.Route, a.Status, a.Code, a.ID)
 	s.metrics.Request(a.Route, a.Code, a.Source, a.Took)
 }
 

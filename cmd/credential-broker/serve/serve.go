@@ -38,6 +38,8 @@ const (
 	drain = 16 * time.Second
 	// cut is how long a request may go on after its connection was cut.
 	cut = 2 * time.Second
+	// lastSpans is how long a collector has for what is left at the end.
+	lastSpans = 3 * time.Second
 	// Notice is long enough for whoever balances the load to have heard that this one
 	// is not ready: Kubernetes takes a second or two to tell all nodes.
 	Notice = 3 * time.Second
@@ -52,7 +54,9 @@ type Options struct {
 	Transport     http.RoundTripper // reaches the issuers and STS; nil: each has its own
 	Ready         func()            // nil, or called once when requests can be served
 	Notice        time.Duration     // between the end of readiness and the closing of the ports
-	Build         Build             // told by a metric
+	Build         Build             // told by a metric, and by traces
+	// Lookup reads the environment, which may ask for traces; nil: there are none.
+	Lookup func(string) (string, bool)
 
 	// Audited, if set, is told what came of each audit record: nil, or why it could
 	// not be written. It must not block.
@@ -77,6 +81,7 @@ type Service struct {
 	log       *slog.Logger
 	auditor   broker.Auditor
 	metrics   *telemetry.Metrics
+	traces    *telemetry.Traces  // nil: nobody asked for them
 	counters  *limits.Counters   // these three go on under another configuration
 	sessions  *sessions.Sessions //
 	replays   *sessions.Replays  //
@@ -104,6 +109,10 @@ func New(cfg config.Config, o Options) (*Service, error) {
 	}
 	s := &Service{o: o, log: o.Log, counters: limits.NewCounters(), sessions: sessions.New(), replays: sessions.NewReplays(nil)}
 	s.metrics = s.newMetrics()
+	var err error
+	if s.traces, err = s.newTraces(); err != nil {
+		return nil, err
+	}
 	if err := s.open(cfg, o); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -153,7 +162,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	g.closers = append(g.closers, g.sts.Close)
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
 	g.cache, err = credcache.New(credcache.Config{
-		Issuer: s.metrics.Issuer(g.sts), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
+		Issuer: s.traces.STS(s.metrics.Issuer(g.sts)), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
 		Observe: s.metrics.Fetched, Evicted: s.metrics.Evicted, Repeated: s.metrics.Repeated,
 	})
 	if err != nil {
@@ -161,7 +170,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	}
 	g.closers = append(g.closers, g.cache.Close)
 	limited, err := limits.New(limits.Config{
-		Issuer: g.cache, Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant, Observe: s.overLimit,
+		Issuer: s.traces.Cache(g.cache), Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant, Observe: s.overLimit,
 	})
 	if err != nil {
 		return nil, err
@@ -171,8 +180,9 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 		return nil, err
 	}
 	b, err := broker.New(broker.Config{
-		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: g.verifier, Issuer: limited, Forgetter: g.cache,
+		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: s.traces.Verifier(g.verifier), Issuer: limited, Forgetter: g.cache,
 		Auditor: s.auditor, Revoked: cfg.Revoked, Logouts: broker.Logouts{Verifier: g.verifier, Sessions: s.sessions, Replays: s.replays},
+		Deciding: s.traces.Deciding(cfg.TraceTenant),
 	})
 	if err != nil {
 		return nil, err
@@ -187,7 +197,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 
 // listen opens the ports.
 func (s *Service) listen(cfg config.Config, o Options) error {
-	s.public = endpoint{httpapi.NewServer(s.serve((*httpapi.API).Handler), s.log), o.Listener}
+	s.public = endpoint{httpapi.NewServer(s.traces.Handler(s.serve((*httpapi.API).Handler)), s.log), o.Listener}
 	s.admin = endpoint{httpapi.NewServer(s.serve((*httpapi.API).Admin), s.log), o.AdminListener}
 	var lc net.ListenConfig
 	if s.public.listener == nil {
@@ -307,8 +317,11 @@ func (s *Service) Close() error {
 	if g := s.current.Load(); g != nil {
 		g.close()
 	}
-	if s.audit == nil {
-		return nil
+	last, cancel := context.WithTimeout(context.Background(), lastSpans)
+	defer cancel()
+	err := s.traces.Shutdown(last)
+	if s.audit != nil {
+		err = errors.Join(err, s.audit.Close())
 	}
-	return s.audit.Close()
+	return err
 }
