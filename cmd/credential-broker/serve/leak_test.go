@@ -199,6 +199,11 @@ func TestNothingSecretComesOutAnywhere(t *testing.T) {
 				t.Errorf("nothing was refused with %s: %q", code, slices.Sorted(maps.Keys(l.codes)))
 			}
 		}
+		for _, path := range []string{"/metrics", "/readyz"} { // after all that
+			if status, body := l.asks(http.MethodGet, adminURL+path, "", func(http.Header) {}); status != 200 || len(body) < 100 {
+				t.Errorf("%s: %d %s", path, status, body)
+			}
+		}
 		w.stop()
 		if err := <-w.done; err != nil {
 			t.Error(err)
