@@ -87,15 +87,27 @@ var table = map[string]rules{
 
 	"cmd/credential-broker": {
 		ours: []string{
-			"broker", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/config", "cmd/credential-broker/doctor",
-			"cmd/credential-broker/serve",
+			"broker", "broker/auditlog", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/cases",
+			"cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/explain",
+			"cmd/credential-broker/serve", "cmd/credential-broker/whois",
 		},
 		others: []string{"github.com/alecthomas/kong"},
 	},
-	"cmd/credential-broker/agent": {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
+	"cmd/credential-broker/agent":  {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
+	"cmd/credential-broker/advice": {ours: []string{"broker", "cmd/credential-broker/config"}},
+	"cmd/credential-broker/explain": {
+		ours: []string{
+			"broker", "policy", "broker/httpapi", "broker/idtoken", "cmd/credential-broker/advice", "cmd/credential-broker/config",
+			"cmd/credential-broker/serve",
+		},
+	},
+	"cmd/credential-broker/cases": {
+		ours:   []string{"broker", "cmd/credential-broker/config", "cmd/credential-broker/explain"},
+		others: []string{"go.yaml.in/yaml/v3"},
+	},
 	"cmd/credential-broker/doctor": {
 		ours: []string{
-			"broker", "policy", "broker/awssts", "broker/escape", "cmd/credential-broker/config", "cmd/credential-broker/serve",
+			"broker", "policy", "broker/awssts", "broker/escape", "cmd/credential-broker/advice", "cmd/credential-broker/config", "cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/aws/smithy-go"},
 	},
@@ -129,7 +141,8 @@ var reveals = []string{
 	"cmd/credential-broker/agent/ask.go",         // shows the broker the token
 	"cmd/credential-broker/agent/credentials.go", // gives credentials to the programs of its machine
 	"cmd/credential-broker/agent/source.go",      // shows Auth0 the client's secret
-	"cmd/credential-broker/doctor/remedy.go",     // reads the token's claims, to explain a refusal
+	"cmd/credential-broker/advice/advice.go",     // reads the token's claims, to explain a refusal
+	"cmd/credential-broker/explain/engine.go",    // shows the token to the server's own code
 }
 
 // jwxFiles are the files that may import jwx: one that verifies, one that signs.

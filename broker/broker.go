@@ -166,10 +166,10 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 // be nil.
 func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Explanation) (Order, error) {
 	id, err := b.identify(ctx, req.Token, record)
+	e.identified(id)
 	if err != nil {
 		return Order{}, err
 	}
-	e.identified(id)
 	scope, err := b.decide(ctx, id, req, e)
 	if err != nil {
 		return Order{}, err
@@ -244,7 +244,8 @@ func (b *Broker) Forget(ctx context.Context, req Request) error {
 	return b.conclude(ctx, record, err)
 }
 
-// identify verifies the token and refuses a subject that has been shut out.
+// identify verifies the token and refuses a subject that has been shut out, whose
+// identity comes with the refusal.
 func (b *Broker) identify(ctx context.Context, token Secret, record *Record) (Identity, error) {
 	if token.IsZero() {
 		return Identity{}, fmt.Errorf("%w: no token", ErrMissingToken)
@@ -255,7 +256,7 @@ func (b *Broker) identify(ctx context.Context, token Secret, record *Record) (Id
 	}
 	record.name(id)
 	if b.cfg.Revoked.Subjects[id.Subject] {
-		return Identity{}, fmt.Errorf("%w: subject %q", ErrRevoked, id.Subject)
+		return id, fmt.Errorf("%w: subject %q", ErrRevoked, id.Subject)
 	}
 	return id, nil
 }

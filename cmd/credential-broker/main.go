@@ -43,6 +43,8 @@ type commands struct {
 	Serve       serveCmd       `cmd:"" help:"Run the broker."`
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
+	Explain     explainCmd     `cmd:"" help:"Say what a token is answered, and why: claims, each grant, tenant, scope, session policy. It asks no STS and gives no credentials. Exit 1 where the request is refused."`
+	Test        testCmd        `cmd:"" help:"Hold the configuration against cases in files: claims and a request, and the scope or the code that has to come of them. Exit 1 where one does not hold."`
 	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
 	Agent       agentCmd       `cmd:"" help:"Get credentials from a broker for the AWS SDKs on this machine, and serve them on a loopback address (AWS_CONTAINER_CREDENTIALS_FULL_URI). It reads no configuration file."`
 	Process     processCmd     `cmd:"" help:"Get credentials from a broker once, for credential_process. It reads no configuration file, and keeps nothing."`
@@ -228,9 +230,17 @@ func (c doctorCmd) Run(w *world) error {
 	return nil
 }
 
+// readFile reads a file, or standard input for "-".
+func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(path) //nolint:gosec // the operator names the file
+}
+
 // readToken reads a file with one token, and perhaps a newline.
 func readToken(path string) (broker.Secret, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := readFile(path)
 	if err != nil {
 		return broker.Secret{}, fmt.Errorf("read token: %w", err)
 	}

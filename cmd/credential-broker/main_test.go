@@ -56,6 +56,11 @@ func TestScripts(t *testing.T) {
 			for _, name := range []string{"LISTEN", "ADMIN", "NOWHERE", "ADDRESS"} {
 				env.Setenv(name, freeAddress())
 			}
+			for name, text := range map[string]string{"token.jwt": token, "stranger.jwt": stranger} {
+				if err := os.WriteFile(env.Cd+"/"+name, []byte(text+"\n"), 0o600); err != nil {
+					return err
+				}
+			}
 			example, err := os.ReadFile("../../deploy/config.example.yaml")
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 
 	"credential-broker/broker"
 	"credential-broker/broker/escape"
+	"credential-broker/cmd/credential-broker/advice"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
 	"credential-broker/policy"
@@ -115,7 +116,7 @@ func (d *doctor) audience(ctx context.Context) {
 // otherToken reports why a refusal of the other token would not be for its
 // audience: it has to be what STS takes in all but that.
 func (d *doctor) otherToken(ctx context.Context) error {
-	other := readClaims(d.OtherToken)
+	other := advice.ReadClaims(d.OtherToken)
 	issuer, _ := d.issuer()
 	switch {
 	case d.OtherToken.IsZero():
@@ -124,8 +125,8 @@ func (d *doctor) otherToken(ctx context.Context) error {
 		return fmt.Errorf("the other token's issuer is %q", other.Issuer)
 	case slices.ContainsFunc(other.Audience, func(a string) bool { return slices.Contains(issuer.Audiences, a) }):
 		return fmt.Errorf("the other token is for %q, which the broker takes", strings.Join(other.Audience, " "))
-	case !slices.Contains(issuer.Clients, other.client()):
-		return fmt.Errorf("STS would take %q for the other token's audience, which is none of issuers[].clients", other.client())
+	case !slices.Contains(issuer.Clients, other.ForSTS()):
+		return fmt.Errorf("STS would take %q for the other token's audience, which is none of issuers[].clients", other.ForSTS())
 	case !slices.Equal(other.Tags.Principal["tenant"], d.caller.Tags.Principal["tenant"]):
 		return errors.New("the other token has not the tenant's tag")
 	}

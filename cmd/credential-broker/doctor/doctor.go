@@ -14,6 +14,7 @@ import (
 
 	"credential-broker/broker"
 	"credential-broker/broker/escape"
+	"credential-broker/cmd/credential-broker/advice"
 	"credential-broker/cmd/credential-broker/config"
 )
 
@@ -89,7 +90,7 @@ type doctor struct {
 	cfg      config.Config
 	findings []Finding
 	attempts int
-	caller   tokenClaims
+	caller   advice.Claims
 	identity broker.Identity
 	at       string // begins the names of findings on a further role
 
@@ -115,7 +116,7 @@ func Examine(ctx context.Context, cfg config.Config, o Options) Report {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	d := &doctor{Options: o, cfg: cfg, caller: readClaims(o.Token)}
+	d := &doctor{Options: o, cfg: cfg, caller: advice.ReadClaims(o.Token)}
 	d.proved("configuration", "%d grant(s), revision %s, mode %s", len(cfg.Grants), cfg.Revision, cfg.WebIdentity.Mode)
 	if err := d.examine(ctx); err != nil {
 		remedy := "what failed above has to be mended first; then run the doctor again"
@@ -143,7 +144,7 @@ func (d *doctor) examine(ctx context.Context) error {
 	}
 	order, err := d.decide(ctx, verifier, d.Grant)
 	if err != nil {
-		d.failed("decision", d.decisionRemedy(err), "%v", err)
+		d.failed("decision", advice.Decision(err), "%v", err)
 		return errStop
 	}
 	if err := d.role(ctx, order); err != nil || d.Grant != "" {

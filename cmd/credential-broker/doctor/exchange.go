@@ -13,6 +13,7 @@ import (
 	"credential-broker/broker"
 	"credential-broker/broker/awssts"
 	"credential-broker/broker/escape"
+	"credential-broker/cmd/credential-broker/advice"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
 	"credential-broker/policy"
@@ -25,7 +26,7 @@ func (d *doctor) verify(ctx context.Context) (broker.Verifier, error) {
 		return nil, err
 	}
 	if d.identity, err = verifier.Verify(ctx, d.Token); err != nil {
-		d.failed("token", d.tokenRemedy(err), "%v", err)
+		d.failed("token", advice.Token(d.cfg, d.caller, err), "%v", err)
 		return nil, errStop
 	}
 	d.proved("token", "issuer %s, client %q, good until %s", d.identity.Issuer, d.identity.Client, d.identity.Expiry.UTC().Format(time.RFC3339))

@@ -1,15 +1,11 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -19,124 +15,21 @@ import (
 	"credential-broker/cmd/credential-broker/config"
 )
 
-// tokenClaims are what a token says, unverified: for explaining a refusal, and
-// for nothing else.
-type tokenClaims struct {
-	Issuer   string   `json:"iss"`
-	Audience audience `json:"aud"`
-	Client   string   `json:"azp"`
-	ClientID string   `json:"client_id"`
-	Tags     struct {
-		Principal map[string][]string `json:"principal_tags"`
-	} `json:"https://aws.amazon.com/tags"`
-}
-
-// client is what STS takes for the audience.
-func (c tokenClaims) client() string {
-	if c.Client != "" {
-		return c.Client
-	}
-	return strings.Join(c.Audience, " ")
-}
-
-// audience is one text, or a list.
-type audience []string
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (a *audience) UnmarshalJSON(data []byte) error {
-	var one string
-	if json.Unmarshal(data, &one) == nil {
-		*a = audience{one}
-		return nil
-	}
-	return json.Unmarshal(data, (*[]string)(a))
-}
-
-// readClaims reads what it can; of what is no token, nothing.
-func readClaims(token broker.Secret) tokenClaims {
-	var c tokenClaims
-	parts := strings.Split(token.Reveal(), ".")
-	if len(parts) != 3 {
-		return c
-	}
-	if payload, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
-		_ = json.Unmarshal(payload, &c) // what is none explains nothing
-	}
-	return c
-}
-
 // issuer finds the token's issuer in the configuration.
-func (d *doctor) issuer() (config.Issuer, bool) {
-	i := slices.IndexFunc(d.cfg.Issuers, func(i config.Issuer) bool { return i.URL == d.caller.Issuer })
-	if i < 0 {
-		return config.Issuer{}, false
-	}
-	return d.cfg.Issuers[i], true
-}
-
-// slashOnly returns the configured issuer that differs from the token's in its
-// last slash only.
-func (d *doctor) slashOnly() (string, bool) {
-	for _, i := range d.cfg.Issuers {
-		if i.URL != d.caller.Issuer && strings.TrimSuffix(i.URL, "/") == strings.TrimSuffix(d.caller.Issuer, "/") {
-			return i.URL, true
-		}
-	}
-	return "", false
-}
-
-func (d *doctor) slashRemedy(configured string) string {
-	return fmt.Sprintf("write issuers[].url as %q, exactly as the token's iss: it says %q, and the last slash counts", d.caller.Issuer, configured)
-}
+func (d *doctor) issuer() (config.Issuer, bool) { return d.caller.Of(d.cfg) }
 
 func (d *doctor) keysRemedy(i config.Issuer) string {
-	if configured, ok := d.slashOnly(); ok && configured == i.URL {
-		return d.slashRemedy(configured)
+	if configured, ok := d.caller.SlashOnly(d.cfg); ok && configured == i.URL {
+		return d.caller.SlashRemedy(configured)
 	}
 	return fmt.Sprintf("let this machine reach %s/.well-known/openid-configuration and the jwks_uri in it over https, and let the document's issuer be %q", strings.TrimSuffix(i.URL, "/"), i.URL)
-}
-
-func (d *doctor) tokenRemedy(err error) string {
-	if configured, ok := d.slashOnly(); ok {
-		return d.slashRemedy(configured)
-	}
-	known, ok := d.issuer()
-	switch client := cmp.Or(d.caller.Client, d.caller.ClientID); {
-	case d.caller.Issuer == "":
-		return "give --token-file a file with one JWT access token in it: an opaque token means that the app did not ask Auth0 for an audience"
-	case !ok:
-		return fmt.Sprintf("add an issuer with url: %s, or take a token of a configured one", d.caller.Issuer)
-	case errors.Is(err, broker.ErrExpiredToken):
-		return "take a fresh token"
-	case !slices.ContainsFunc(d.caller.Audience, func(a string) bool { return slices.Contains(known.Audiences, a) }):
-		return fmt.Sprintf("let the app ask Auth0 for the audience %q, or add %q to issuers[].audiences", strings.Join(known.Audiences, " or "), strings.Join(d.caller.Audience, " "))
-	case len(known.Clients) > 0 && !slices.Contains(known.Clients, client):
-		return fmt.Sprintf("add %q to issuers[].clients", client)
-	default:
-		return "take an access token as the issuer made it, with an algorithm of issuers[].algorithms"
-	}
-}
-
-func (d *doctor) decisionRemedy(err error) string {
-	switch broker.ClassOf(err) {
-	case broker.ErrNoGrant:
-		return "give the caller what grants[].match asks for (in Auth0: a permission of the API, with RBAC and \"Add Permissions in the Access Token\" on), or name another grant with --grant"
-	case broker.ErrInvalidTenant:
-		return "let the token carry the grant's tenant claim as one text of the grant's pattern (in Auth0: log in with an organisation, or set the claim in an Action)"
-	case broker.ErrInvalidRequest:
-		return "name the tenant with --tenant: the grant lets the request choose it"
-	case broker.ErrRevoked:
-		return "take another caller: this one is listed under revoked"
-	default:
-		return "if the grant binds the caller's address, give --source-ip, the address from which S3 sees this machine; otherwise please report this"
-	}
 }
 
 // stsRemedy goes by the code and the words of STS.
 func (d *doctor) stsRemedy(err error) string {
 	role, provider, audience := d.order.Scope.RoleARN.String(), d.provider(), d.cfg.WebIdentity.Audience
 	if d.cfg.WebIdentity.Mode == config.Forwarded {
-		audience = "what STS takes for the token's audience, " + d.caller.client()
+		audience = "what STS takes for the token's audience, " + d.caller.ForSTS()
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {

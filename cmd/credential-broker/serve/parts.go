@@ -24,6 +24,10 @@ func NewVerifier(cfg config.Config, log *slog.Logger, observe func(issuer string
 	return idtoken.New(verifierConfig(cfg, log, observe, nil, nil))
 }
 
+// VerifierConfig is what the verifier of the configured issuers is made of, for
+// those who give it other keys or another time.
+func VerifierConfig(cfg config.Config) idtoken.Config { return verifierConfig(cfg, nil, nil, nil, nil) }
+
 func verifierConfig(cfg config.Config, log *slog.Logger, observe func(string, error), transport http.RoundTripper, previous *idtoken.Verifier) idtoken.Config {
 	issuers := make([]idtoken.Issuer, len(cfg.Issuers))
 	for i, c := range cfg.Issuers {
