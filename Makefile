@@ -35,6 +35,7 @@ not-run:
 	@[ -e $(PAGE)/dist ] || echo "NOT RUN: the page: it needs Node.js 20.19 or newer, npm and the npm registry"
 	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || echo "NOT RUN: the page: it needs Chromium"
 	@command -v promtool >/dev/null || echo "NOT RUN: the rules and the dashboard, asked of a real Prometheus: they need Debian's prometheus"
+	@echo "NOT RUN: deploy/clients.md with the real clients: make clients-test"
 	@for tool in curl jq aws; do command -v $$tool >/dev/null || echo "NOT RUN: the lines to try by hand: they need $$tool"; done
 
 .PHONY: check
@@ -121,6 +122,21 @@ client: $(if $(shell command -v npm),$(CLIENT)/node_modules/.package-lock.json) 
 $(CLIENT)/node_modules/.package-lock.json: $(CLIENT)/package.json $(CLIENT)/package-lock.json
 	cd $(CLIENT) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
+
+# The clients in JavaScript of deploy/clients.md. The others (AWS CLI, boto3, rclone,
+# curl, Chromium) are Debian's: awscli, python3-boto3, rclone, curl, chromium.
+CLIENTS := broker/brokertest/clients
+
+.PHONY: clients
+clients: $(if $(shell command -v npm),$(CLIENTS)/node_modules/.package-lock.json) ## what the tests of deploy/clients.md run, where npm is
+
+$(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package.json $(CLIENTS)/uppy5/package.json $(CLIENTS)/package-lock.json
+	cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
+	@touch -c $@
+
+.PHONY: clients-test
+clients-test: clients ## deploy/clients.md with the real clients: ten minutes, on a machine that does nothing else
+	CLIENTS=1 go test -count=1 -timeout 30m -v ./broker/brokertest/clients
 
 # The demo builds its page itself; before the tests, so that their time is not spent on it.
 PAGE := cmd/demo/web

@@ -77,6 +77,7 @@ var table = map[string]rules{
 		"broker", "policy", "broker/brokertest/iam", "broker/brokertest/localauth0", "broker/brokertest/localsts", "broker/brokertest/locals3",
 		"broker/brokertest/sigv4",
 	}},
+	"broker/brokertest/clients":    {},
 	"broker/brokertest/iam":        {not: pure[1:]}, // net/netip is under net, and pure
 	"broker/brokertest/localauth0": {},
 	"broker/brokertest/localk8s":   {},

@@ -76,7 +76,7 @@ type Config struct {
 	MaxBytes int64       // of objects and parts in all; 0: 1 GiB
 }
 
-// Server answers for the buckets, path-style. It is safe for concurrent use.
+// Server answers for the buckets, by path and by host. It is safe for concurrent use.
 type Server struct {
 	cfg     Config
 	buckets map[string]Bucket // :: name → bucket
@@ -119,7 +119,7 @@ type request struct {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &request{Request: r, id: rand.Text()[:16]}
-	req.bucket, req.key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	req.bucket, req.key = s.address(r)
 	w.Header().Set("X-Amz-Request-Id", req.id)
 	out := &answer{ResponseWriter: w}
 	if !s.cors(out, req) {
@@ -131,6 +131,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		req.event.Method, req.event.Bucket, req.event.Key, req.event.Status = r.Method, req.bucket, req.key, out.status
 		s.cfg.Observe(req.event)
 	}
+}
+
+// address tells the bucket and the key of a request: the bucket is a part of the
+// host's name, as SDKs write it by themselves, or else the first of the path.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+func (s *Server) address(r *http.Request) (bucket, key string) {
+	path := strings.TrimPrefix(r.URL.Path, "/")
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	if bucket, ok := strings.CutSuffix(host, ".s3."+s.cfg.Region+".amazonaws.com"); ok {
+		return bucket, path
+	}
+	bucket, key, _ = strings.Cut(path, "/")
+	return bucket, key
 }
 
 // serve checks a request from the outside in, and then lets the store answer.
