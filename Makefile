@@ -29,6 +29,7 @@ not-run:
 	@[ -x $(PEERS)/versitygw ] || echo "NOT RUN: the proof on versitygw: it is built on Linux, with the Go module proxy in reach"
 	@[ -x $(TOXIPROXY) ] || echo "NOT RUN: the chaos between broker, Auth0 and AWS: it needs toxiproxy, which is built with the Go module proxy in reach"
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
+	@echo "NOT RUN: deploy/terraform with OpenTofu: make terraform"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
 	@[ -e $(REDOCLY)/node_modules/.package-lock.json ] || echo "NOT RUN: the lint of the API's description: it needs Node.js, npm and the npm registry"
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
@@ -83,6 +84,8 @@ bench: ## the benchmarks
 # Without a network the tests that need them are skipped; with CI=true they fail.
 PEERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/credential-broker/peers
 TOXIPROXY := $(PEERS)/toxiproxy-2.5.0
+TOFU := $(PEERS)/tofu-v1.12.6
+STUB := broker/brokertest/peers/tofu
 SIMULATE := broker/brokertest/peers/simulate
 REDOCLY := broker/brokertest/peers/redocly
 UNLESS_CI := [ "$${CI:-}" != true ]
@@ -104,6 +107,21 @@ $(TOXIPROXY): broker/brokertest/peers/toxiproxy/go.mod broker/brokertest/peers/t
 $(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
+
+# Once for a version, not once for a clone.
+$(TOFU):
+	@echo "building OpenTofu: three minutes on an idle machine, once"
+	@mkdir -p $(PEERS)
+	cd $(STUB) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/opentofu/opentofu/cmd/tofu || $(UNLESS_CI)
+
+# What stands in for the providers.
+$(STUB)/bin/stub: $(STUB)/go.mod $(wildcard $(STUB)/stub/*.go)
+	cd $(STUB) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stub ./stub || $(UNLESS_CI)
+
+.PHONY: terraform
+terraform: $(TOFU) $(STUB)/bin/stub ## the tests of deploy/terraform; not yet a part of `make test`
+	TERRAFORM=1 go test ./broker/brokertest/tofu
+	TERRAFORM=1 go test -run 'Terraform|TheExample|TheComparison' ./cmd/credential-broker/...
 
 .PHONY: chaos
 chaos: $(TOXIPROXY) ## ten minutes (or CHAOS=2m) of faults between the real service, Auth0 and AWS under load, every answer judged; prints a report

@@ -83,6 +83,7 @@ var table = map[string]rules{
 	"broker/brokertest/localk8s":   {},
 	"broker/brokertest/localsts":   {ours: []string{"broker/brokertest/iam"}},
 	"broker/brokertest/sigv4":      {},
+	"broker/brokertest/tofu":       {others: []string{"go.yaml.in/yaml/v3"}},
 	"broker/brokertest/versitygw":  {others: []string{aws}},
 	"broker/brokertest/locals3":    {ours: []string{"broker/brokertest/sigv4"}, others: []string{"github.com/johannesboyne/gofakes3"}},
 

@@ -70,7 +70,7 @@ func Of(cfg config.Config) (Setup, error) {
 func roleOf(cfg config.Config, arn broker.RoleARN) (Role, []Provider, error) {
 	role := Role{ARN: arn.String()}
 	var grants []policy.RoleGrant
-	tags := []string{policy.TagTenant}
+	tags, only := []string{policy.TagTenant}, ""
 	for _, g := range cfg.Grants {
 		if g.RoleARN != arn {
 			continue
@@ -84,6 +84,9 @@ func roleOf(cfg config.Config, arn broker.RoleARN) (Role, []Provider, error) {
 		if cfg.WebIdentity.Mode == config.Forwarded && g.BindSourceIP {
 			return Role{}, nil, fmt.Errorf("grant %q has bind_source_ip: in mode forwarded a caller can ask STS himself, and is bound to no address", g.Name)
 		}
+		if iss, ok := g.Match.Claims["iss"].(string); ok && cfg.WebIdentity.Mode == config.Forwarded {
+			only = iss
+		}
 		role.Grants = append(role.Grants, g.Name)
 		role.MaxSessionDuration = max(role.MaxSessionDuration, int(g.Duration.Seconds()), minSessionDuration)
 		grants = append(grants, policy.RoleGrant{Layout: g.Layout(), Access: g.Access, KMSKey: g.KMSKey})
@@ -91,7 +94,7 @@ func roleOf(cfg config.Config, arn broker.RoleARN) (Role, []Provider, error) {
 			tags = append(tags, policy.TagUser)
 		}
 	}
-	trusts, providers, err := trustsOf(cfg, arn, tags)
+	trusts, providers, err := trustsOf(cfg, arn, tags, only)
 	if err != nil {
 		return Role{}, nil, err
 	}
@@ -114,7 +117,11 @@ const minSessionDuration = 3600
 // trustsOf says whose tokens a role has to trust in the configuration's mode: the
 // broker's own, which name the role themselves, or each issuer's. Of those STS
 // takes the client for the audience, so the audience is asked for besides.
-func trustsOf(cfg config.Config, arn broker.RoleARN, tags []string) ([]policy.Trust, []Provider, error) {
+//
+// A role whose grant is for the tenants of one issuer trusts only that one, if it
+// is named: a caller can ask STS himself in mode forwarded, and another issuer's
+// tenant of the same name would be inside.
+func trustsOf(cfg config.Config, arn broker.RoleARN, tags []string, only string) ([]policy.Trust, []Provider, error) {
 	if w := cfg.WebIdentity; w.Mode == config.Minted {
 		p := provider(arn, w.Issuer, []string{w.Audience})
 		return []policy.Trust{{Provider: p.ARN, Host: host(p.URL), ClientIDs: p.ClientIDs, Tags: tags, RolesClaim: true}}, []Provider{p}, nil
@@ -122,6 +129,9 @@ func trustsOf(cfg config.Config, arn broker.RoleARN, tags []string) ([]policy.Tr
 	var trusts []policy.Trust
 	var providers []Provider
 	for _, i := range cfg.Issuers {
+		if only != "" && i.URL != only {
+			continue
+		}
 		if len(i.Clients) == 0 {
 			return nil, nil, fmt.Errorf("mode forwarded: issuers[].clients of %s is empty: IAM's provider has to list the clients whose tokens it takes", i.URL)
 		}

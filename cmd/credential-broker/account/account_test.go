@@ -84,6 +84,37 @@ func TestWhatAModeCannotBoundIsRefused(t *testing.T) {
 	}
 }
 
+const two = `
+issuers:
+  - {url: https://acme.eu.auth0.com/, audiences: [https://uploads.acme.example], clients: [spa]}
+  - {url: https://login.other.example/, audiences: [https://uploads.acme.example], clients: [spa]}
+web_identity: {mode: forwarded}
+sts: {region: ap-northeast-1}
+grants:
+  - {name: ours, match: {claims: {iss: "https://acme.eu.auth0.com/"}}, role_arn: "arn:aws:iam::123456789012:role/ours", tenant: {claim: tenant}, bucket: acme-uploads, region: ap-northeast-1, prefix: "a/{tenant}/", access: [read]}
+  - {name: theirs, match: {claims: {iss: "https://login.other.example/"}}, role_arn: "arn:aws:iam::123456789012:role/theirs", tenant: {claim: tenant}, bucket: acme-uploads, region: ap-northeast-1, prefix: "b/{tenant}/", access: [read]}
+`
+
+// With two issuers, a tenant of the one is nobody of the other's, though they have
+// one name: the role of a grant for the one does not trust the other.
+func TestARoleTrustsOnlyTheIssuerOfItsGrant(t *testing.T) {
+	s, err := setup(t, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tc := range []struct{ trusted, not string }{{"acme.eu.auth0.com/", "login.other.example/"}, {"login.other.example/", "acme.eu.auth0.com/"}} {
+		if trust := string(s.Roles[i].TrustPolicy); !strings.Contains(trust, tc.trusted) || strings.Contains(trust, tc.not) {
+			t.Errorf("%s: %s", s.Roles[i].ARN, trust)
+		}
+	}
+	if len(s.Providers) != 2 {
+		t.Errorf("%d providers", len(s.Providers))
+	}
+	if s, err := setup(t, strings.Replace(two, `iss: "https://login.other.example/"`, `iss: "https://nobody.example/"`, 1)); err == nil {
+		t.Errorf("a grant for an issuer that there is not: %s", s.Roles[1].TrustPolicy)
+	}
+}
+
 // The role's own policy opens a session's own tenant, and no other, by
 // evaluation: it is the lock that stands without a session policy.
 func TestARoleIsBoundedByTheSessionsTags(t *testing.T) {
