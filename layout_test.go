@@ -91,7 +91,7 @@ var table = map[string]rules{
 		ours: []string{
 			"broker", "broker/auditlog", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/cases",
 			"cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/explain",
-			"cmd/credential-broker/serve", "cmd/credential-broker/whois",
+			"cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong"},
 	},

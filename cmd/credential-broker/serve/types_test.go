@@ -30,6 +30,7 @@ import (
 	"credential-broker/broker/webidentity"
 	"credential-broker/cmd/credential-broker/agent"
 	"credential-broker/cmd/credential-broker/doctor"
+	"credential-broker/cmd/credential-broker/explain"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -194,6 +195,7 @@ func held() map[string]reflect.Type {
 		"cmd/credential-broker/agent.Handler":     reflect.TypeFor[agent.Handler](),
 		"cmd/credential-broker/agent.Options":     reflect.TypeFor[agent.Options](),
 		"cmd/credential-broker/doctor.Options":    reflect.TypeFor[doctor.Options](),
+		"cmd/credential-broker/explain.Request":   reflect.TypeFor[explain.Request](),
 		"cmd/credential-broker/serve.Service":     reflect.TypeFor[serve.Service](),
 	}
 }
