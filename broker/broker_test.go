@@ -679,3 +679,23 @@ func TestRoleARNs(t *testing.T) {
 		t.Error("the zero ARN has parts")
 	}
 }
+
+func TestWhoWantsToKnowIsToldOfADecision(t *testing.T) {
+	w := newWorld(t)
+	var began int
+	var scopes []string
+	var errs []error
+	w.cfg.Deciding = func(context.Context) func(broker.Scope, error) {
+		began++
+		return func(s broker.Scope, err error) {
+			scopes, errs = append(scopes, s.Tenant.String()), append(errs, err)
+		}
+	}
+	if _, err := w.exchange(t, broker.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.exchange(t, broker.Request{Grant: "none"})
+	if began != 2 || len(errs) != 2 || scopes[0] != "org_acme" || errs[0] != nil || !errors.Is(errs[1], broker.ErrNoGrant) || !errors.Is(err, broker.ErrNoGrant) {
+		t.Errorf("%d begun, ended with %q and %v", began, scopes, errs)
+	}
+}

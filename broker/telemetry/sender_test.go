@@ -35,6 +35,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, r)
 	if len(s.statuses) > 0 {
+		w.Header().Set("Location", "/elsewhere")
 		w.WriteHeader(s.statuses[0])
 		s.statuses = s.statuses[1:]
 		return

@@ -115,6 +115,13 @@ func (t *Traces) Answered(ctx context.Context, method, route string, status int,
 	}
 }
 
+// idle reports whether the request is in a trace that is not sampled: no step of it
+// is either, and need not be asked about.
+func idle(ctx context.Context) bool {
+	span := trace.SpanFromContext(ctx)
+	return span.SpanContext().IsValid() && !span.IsRecording()
+}
+
 // end ends a span with the class of an error, whose text may name a subject.
 func end(span trace.Span, err error) {
 	if err != nil {
@@ -140,6 +147,9 @@ type tracedVerifier struct {
 
 // Verify implements broker.Verifier.
 func (v tracedVerifier) Verify(ctx context.Context, token broker.Secret) (broker.Identity, error) {
+	if idle(ctx) {
+		return v.next.Verify(ctx, token)
+	}
 	ctx, span := v.t.tracer.Start(ctx, "verify")
 	id, err := v.next.Verify(ctx, token)
 	end(span, err)
@@ -152,6 +162,9 @@ func (t *Traces) Deciding(tenant bool) func(context.Context) func(broker.Scope, 
 		return nil
 	}
 	return func(ctx context.Context) func(broker.Scope, error) {
+		if idle(ctx) {
+			return func(broker.Scope, error) {}
+		}
 		_, span := t.tracer.Start(ctx, "decide")
 		return func(s broker.Scope, err error) {
 			if err == nil {
@@ -192,6 +205,9 @@ type tracedIssuer struct {
 
 // Issue implements broker.Issuer.
 func (i tracedIssuer) Issue(ctx context.Context, order broker.Order) (broker.Credentials, error) {
+	if idle(ctx) {
+		return i.next.Issue(ctx, order)
+	}
 	ctx, span := i.t.tracer.Start(ctx, i.name, i.o...)
 	creds, err := i.next.Issue(ctx, order)
 	if err == nil && span.IsRecording() {

@@ -77,6 +77,7 @@ func traced(t *testing.T, text *strings.Replacer) (*collector, *realWorld, []str
 	}
 	w.asks("GET", "/v1/credentials", w.token("mallory@nowhere.test"), 403, "Traceparent", parent("3"))
 	w.asks("GET", "/canary", "", 404, "Traceparent", parent("4"))
+	w.asks("GET", "/v1/credentials?grant=canary", token, 403, "Traceparent", parent("5")) // the error's text has the name
 	w.stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,6 +125,9 @@ func TestTheCollectorGetsEachStepOfAnExchange(t *testing.T) {
 		"3|GET /v1/credentials|verify||":                1,
 		"3|GET /v1/credentials|decide|invalid_tenant|":  1,
 		"4|caller|GET none|not_found|":                  1,
+		"5|caller|GET /v1/credentials|no_grant|":        1,
+		"5|GET /v1/credentials|verify||":                1,
+		"5|GET /v1/credentials|decide|no_grant|":        1,
 	}
 	for what, n := range want {
 		if got[what] != n {
