@@ -44,8 +44,9 @@ type sender struct {
 	client   *http.Client
 	exported func(error)
 	log      *slog.Logger
-	failing  atomic.Bool   // the last batch failed: it has been said
-	stopped  chan struct{} // closed at the end
+	failing  atomic.Bool     // the last batch failed: it has been said
+	over     context.Context //nolint:containedctx // of the sender's life: nothing is sent after it
+	abort    func()          // ends it
 }
 
 var _ otlptrace.Client = (*sender)(nil)
@@ -72,7 +73,8 @@ func newSender(cfg TraceConfig) (*sender, error) {
 	if strings.EqualFold(disabled, "true") || exporter == "none" || e.of("ENDPOINT") == "" {
 		return nil, nil //nolint:nilnil // see above
 	}
-	s := &sender{exported: cfg.Exported, log: cfg.Log, timeout: tracesTimeout, stopped: make(chan struct{})}
+	s := &sender{exported: cfg.Exported, log: cfg.Log, timeout: tracesTimeout}
+	s.over, s.abort = context.WithCancel(context.Background())
 	if s.exported == nil {
 		s.exported = func(error) {}
 	}
@@ -172,7 +174,7 @@ func (s *sender) Start(context.Context) error { return nil }
 
 // Stop implements otlptrace.Client.
 func (s *sender) Stop(context.Context) error {
-	close(s.stopped)
+	s.abort()
 	s.client.CloseIdleConnections()
 	return nil
 }
@@ -195,6 +197,7 @@ func (s *sender) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 func (s *sender) send(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	defer context.AfterFunc(s.over, cancel)()
 	body, err := s.encode(&tracepb.TracesData{ResourceSpans: spans})
 	if err != nil {
 		return err
@@ -207,9 +210,6 @@ func (s *sender) send(ctx context.Context, spans []*tracepb.ResourceSpans) error
 		timer := time.NewTimer(max(pause, after))
 		select {
 		case <-timer.C:
-		case <-s.stopped:
-			timer.Stop()
-			return errors.Join(err, errStopped)
 		case <-ctx.Done():
 			timer.Stop()
 			return err

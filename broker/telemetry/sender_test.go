@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,9 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"credential-broker/broker"
@@ -294,18 +295,38 @@ func TestNoTracesAreNothing(t *testing.T) {
 	}
 }
 
-// A collector that takes nothing holds up the end no longer than it is given.
+// A collector that takes nothing, or that asks to come again, holds up the end no
+// longer than it is given, and nothing goes on after it.
 func TestTheEndWaitsAsLongAsItIsGiven(t *testing.T) {
-	hangs := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
-	defer server.Close()
-	defer close(hangs)
-	traces, err := telemetry.NewTraces(t.Context(), telemetry.TraceConfig{Lookup: lookup(endpoint, server.URL)})
-	if err != nil {
-		t.Fatal(err)
+	for name, status := range map[string]int{"takes nothing": 0, "asks to come again": http.StatusServiceUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			asked := make(chan struct{}, 100)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // or the server does not see that the other is gone
+				asked <- struct{}{}
+				if status == 0 {
+					<-r.Context().Done()
+					return
+				}
+				w.WriteHeader(status)
+			}))
+			defer server.Close()
+			before := goleak.IgnoreCurrent()
+			traces, err := telemetry.NewTraces(t.Context(), telemetry.TraceConfig{Lookup: lookup(endpoint, server.URL)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			verifies(t.Context(), traces)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				<-asked
+				cancel()
+			}()
+			if err := traces.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			server.Close()
+			goleak.VerifyNone(t, before)
+		})
 	}
-	verifies(t.Context(), traces)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	_ = traces.Shutdown(ctx) // returns, and that is what is to be shown
 }

@@ -35,6 +35,7 @@ type TraceConfig struct {
 type Traces struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
+	sender   *sender
 }
 
 // NewTraces returns nil where the environment does not ask for traces: they are on
@@ -63,7 +64,7 @@ func NewTraces(ctx context.Context, cfg TraceConfig) (*Traces, error) {
 		return nil, fmt.Errorf("make traces: %w", err)
 	}
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(about))
-	return &Traces{provider: provider, tracer: provider.Tracer("credential-broker")}, nil
+	return &Traces{provider: provider, tracer: provider.Tracer("credential-broker"), sender: client}, nil
 }
 
 // Shutdown sends what is left, as long as ctx lasts, and ends the work.
@@ -71,7 +72,10 @@ func (t *Traces) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
-	if err := t.provider.Shutdown(ctx); err != nil {
+	defer context.AfterFunc(ctx, t.sender.abort)()
+	// It ends with ctx, since nothing is sent from then on; the SDK itself would
+	// return and let its goroutines go on.
+	if err := errors.Join(t.provider.Shutdown(context.WithoutCancel(ctx)), ctx.Err()); err != nil {
 		return fmt.Errorf("send the last spans: %w", err)
 	}
 	return nil
@@ -237,9 +241,6 @@ func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements slog.Handler.
 func (h logHandler) WithGroup(name string) slog.Handler { return logHandler{h.Handler.WithGroup(name)} }
-
-// errStopped is told of a batch that came after the end.
-var errStopped = errors.New("stopped")
 
 // tracesTimeout is OpenTelemetry's default for a batch.
 const tracesTimeout = 10 * time.Second

@@ -185,3 +185,17 @@ func TestNoMetricHoldsASecret(t *testing.T) {
 		t.Error("a token is in the log")
 	}
 }
+
+// A collector that is not there holds up the end for seconds and makes no failure of it.
+func TestAStopWithoutACollectorIsInOrder(t *testing.T) {
+	w := newRealWorld(t, nil, func(o *serve.Options) {
+		o.Lookup = func(name string) (string, bool) {
+			return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}[name], name == "OTEL_EXPORTER_OTLP_ENDPOINT"
+		}
+	})
+	w.asks("GET", "/v1/credentials", w.token(alice), 200)
+	w.stop() // fails the test if Run does not return nil
+	if !strings.Contains(w.log.String(), "send the last spans") {
+		t.Errorf("the loss is not said: %s", &w.log)
+	}
+}
