@@ -88,6 +88,9 @@ type chaos struct {
 	relic                           string            // one that was withdrawn
 	relics                          map[string]bearer // :: kid → a token of it
 
+	longest   time.Duration // that an event took, and which
+	longestOf string
+
 	mu   sync.Mutex
 	did  map[string]int
 	used map[string]int // of what was asked of S3
@@ -456,6 +459,7 @@ func (c *chaos) report(t *testing.T, lasted time.Duration, last string) {
 		}
 	}
 	table("faults and events:", c.did)
+	fmt.Fprintf(&b, "the longest event: %s, %s\n", c.longestOf, c.longest.Round(time.Millisecond))
 	table("asked of S3 with what was given:", c.used)
 	fmt.Fprintf(&b, "calls of STS: %d; lies: %v (another's, no secret, ended, without end, a page); toxiproxy was stuck or gone %d times\n", c.front.calls.Load(), c.front.told, c.network.killed)
 	fmt.Fprint(&b, last)
