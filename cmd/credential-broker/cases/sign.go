@@ -21,7 +21,8 @@ import (
 )
 
 // keys sign the tokens of one run: one for each algorithm that an issuer takes
-// first, and one that nobody has heard of.
+// first, and one that nobody has heard of, made when it is asked for. They are not
+// safe for concurrent use.
 type keys struct {
 	of     map[string]crypto.Signer // :: algorithm → key, whose kid is the algorithm
 	forger map[string]crypto.Signer
@@ -38,9 +39,6 @@ func newKeys(cfg config.Config) (keys, error) {
 		}
 		var err error
 		if k.of[alg], err = generate(alg); err != nil {
-			return keys{}, err
-		}
-		if k.forger[alg], err = generate(alg); err != nil {
 			return keys{}, err
 		}
 		public = append(public, jwk(alg, k.of[alg].Public()))
@@ -110,6 +108,11 @@ func (k keys) sign(cfg config.Config, t Token, now time.Time) (broker.Secret, er
 	}
 	signer := k.of[alg]
 	if t.Forged {
+		if k.forger[alg] == nil {
+			if k.forger[alg], err = generate(alg); err != nil {
+				return broker.Secret{}, err
+			}
+		}
 		signer = k.forger[alg]
 	}
 	signed := encode(header) + "." + encode(payload)
