@@ -130,7 +130,7 @@ resource "aws_lb_listener_rule" "this" {
 
   condition {
     path_pattern {
-      values = ["/v1/*", "/s3/sts", "/.well-known/openid-configuration", "/.well-known/jwks.json"]
+      values = ["/v1/*", "/s3/sts", "/openapi.yaml", "/.well-known/openid-configuration", "/.well-known/jwks.json"]
     }
   }
 }

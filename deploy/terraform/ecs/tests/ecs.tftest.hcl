@@ -82,7 +82,7 @@ run "the_admin_port_is_nobodys" {
     error_message = "Others than the load balancer reach the tasks."
   }
   assert {
-    condition     = toset(one(one(aws_lb_listener_rule.this.condition).path_pattern).values) == toset(["/v1/*", "/s3/sts", "/.well-known/openid-configuration", "/.well-known/jwks.json"]) && aws_lb_listener.this.default_action[0].type == "fixed-response"
+    condition     = toset(one(one(aws_lb_listener_rule.this.condition).path_pattern).values) == toset(["/v1/*", "/s3/sts", "/openapi.yaml", "/.well-known/openid-configuration", "/.well-known/jwks.json"]) && aws_lb_listener.this.default_action[0].type == "fixed-response"
     error_message = "More paths are public than the routes for others."
   }
   assert {
