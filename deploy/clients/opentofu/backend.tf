@@ -7,9 +7,5 @@ terraform {
 
     # Without it the workspaces are looked for outside of the prefix: AccessDenied.
     workspace_key_prefix = "tenants/org_acme/env"
-
-    # Asks for the account's number at other services of AWS, which a session policy for S3 refuses.
-    skip_credentials_validation = true
-    skip_requesting_account_id  = true
   }
 }
