@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -35,6 +36,10 @@ type AWSConfig struct {
 	// SessionLife, when not 0, ends every session after so long, whatever was asked for.
 	SessionLife time.Duration
 	Now         func() time.Time // nil: time.Now
+	// AccessLog gets a line for each request to S3, as its server access logs have it,
+	// and Trail an event for each one on an object, as CloudTrail's data events. Both
+	// may be nil; each gets one Write at a time.
+	AccessLog, Trail io.Writer
 }
 
 // AWS is a local account: STS and S3 on one address, told apart as their
@@ -76,7 +81,8 @@ func NewAWS(cfg AWSConfig) (*AWS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make local STS: %w", err)
 	}
-	a.S3, err = locals3.New(locals3.Config{Region: Region, Buckets: cfg.Buckets, Lookup: a.principal, Now: cfg.Now})
+	logs := &logs{access: cfg.AccessLog, trail: cfg.Trail, session: a.STS.Session}
+	a.S3, err = locals3.New(locals3.Config{Region: Region, Buckets: cfg.Buckets, Lookup: a.principal, Now: cfg.Now, Observe: logs.write})
 	if err != nil {
 		return nil, fmt.Errorf("make local S3: %w", err)
 	}

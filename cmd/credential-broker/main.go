@@ -45,6 +45,7 @@ type commands struct {
 	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
 	Explain     explainCmd     `cmd:"" help:"Say what a token is answered, and why: claims, each grant, tenant, scope, session policy. It asks no STS and gives no credentials. Exit 1 where the request is refused."`
 	Test        testCmd        `cmd:"" help:"Hold the configuration against cases in files: claims and a request, and the scope or the code that has to come of them. Exit 1 where one does not hold."`
+	Whois       whoisCmd       `cmd:"" help:"Say who it was: from what CloudTrail or S3's access log holds to the caller, by the audit records. Exit 1 where nobody is found."`
 	IAM         iamCmd         `cmd:"" name:"iam" help:"Print the AWS side of the configuration as JSON: OIDC providers, and each role's trust policy and own policy."`
 	Agent       agentCmd       `cmd:"" help:"Get credentials from a broker for the AWS SDKs on this machine, and serve them on a loopback address (AWS_CONTAINER_CREDENTIALS_FULL_URI). It reads no configuration file."`
 	Process     processCmd     `cmd:"" help:"Get credentials from a broker once, for credential_process. It reads no configuration file, and keeps nothing."`

@@ -49,6 +49,7 @@ func preconditionFailed() error {
 type answer struct {
 	http.ResponseWriter
 	status int
+	sent   int64
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -71,7 +72,9 @@ func (a *answer) WriteHeader(status int) {
 
 func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
-	return a.ResponseWriter.Write(p)
+	n, err := a.ResponseWriter.Write(p)
+	a.sent += int64(n)
+	return n, err
 }
 
 // corsMethods are what any bucket's CORS configuration here allows.
@@ -118,6 +121,7 @@ func sendError(w http.ResponseWriter, r *request, err error) {
 	if !errors.As(err, &known) {
 		known = &sigv4.Error{Status: http.StatusInternalServerError, Code: "InternalError", Message: "We encountered an internal error."}
 	}
+	r.event.Code = known.Code
 	_ = sendXML(w, r, known.Status, errorBody{Code: known.Code, Message: known.Message, Resource: r.URL.Path, RequestID: r.id})
 }
 

@@ -64,6 +64,14 @@ type Event struct {
 	Allowed             bool     // all of them were
 	Status              int
 	Bytes               int64 // of the body that came in, decoded
+
+	At         time.Time
+	RequestID  string
+	RemoteAddr string
+	URI        string // as it was asked for, query included
+	UserAgent  string
+	Code       string // of a refusal
+	Sent       int64  // bytes of the answer's body
 }
 
 // Config is the buckets of one account. All fields but the last two are needed.
@@ -128,8 +136,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.cfg.Observe != nil {
-		req.event.Method, req.event.Bucket, req.event.Key, req.event.Status = r.Method, req.bucket, req.key, out.status
-		s.cfg.Observe(req.event)
+		e := &req.event
+		e.Method, e.Bucket, e.Key, e.Status, e.Sent = r.Method, req.bucket, req.key, out.status, out.sent
+		e.At, e.RequestID, e.RemoteAddr, e.URI, e.UserAgent = s.cfg.Now(), req.id, r.RemoteAddr, r.RequestURI, r.UserAgent()
+		s.cfg.Observe(*e)
 	}
 }
 

@@ -3,6 +3,7 @@ package locals3_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -140,8 +141,24 @@ func TestEventsTellWhatARequestCameTo(t *testing.T) {
 	w.try(t, "ACME", "PUT", object, "hello")
 	w.try(t, "STRANGER", "PUT", object, "hello")
 	want := []locals3.Event{
-		{Method: "PUT", Bucket: bucket, Key: acme + "x", AccessKeyID: "ACME", Actions: []string{"s3:PutObject"}, Allowed: true, Status: 200, Bytes: 5},
-		{Method: "PUT", Bucket: bucket, Key: acme + "x", Status: 403},
+		{
+			Method: "PUT", Bucket: bucket, Key: acme + "x", AccessKeyID: "ACME", Actions: []string{"s3:PutObject"}, Allowed: true, Status: 200, Bytes: 5,
+			RemoteAddr: "192.0.2.1:1234", URI: "http://s3.test" + object,
+		},
+		{
+			Method: "PUT", Bucket: bucket, Key: acme + "x", Status: 403,
+			RemoteAddr: "192.0.2.1:1234", URI: "http://s3.test" + object, Code: "InvalidAccessKeyId", Sent: 250,
+		},
+	}
+	if len(w.events) != 2 || w.events[0].RequestID == w.events[1].RequestID {
+		t.Fatalf("%+v", w.events)
+	}
+	for i := range w.events {
+		e := &w.events[i]
+		if e.At.IsZero() || e.RequestID == "" {
+			t.Errorf("neither when nor which: %+v", e)
+		}
+		e.At, e.RequestID = time.Time{}, ""
 	}
 	if diff := cmp.Diff(want, w.events); diff != "" {
 		t.Error(diff)

@@ -70,7 +70,7 @@ func (s Session) Authorize(action, resource string, context map[string][]string,
 func (s *Server) open(r role, t token, in input, policy *iam.Document) Session {
 	now := s.cfg.Now()
 	name := r.arn[strings.LastIndexByte(r.arn, '/')+1:]
-	roleID := "AROA" + strings.ToUpper(strings.Repeat(name, 17))[:17]
+	roleID := "AROA" + strings.ToUpper(strings.ReplaceAll(strings.Repeat(name+"0", 34), "-", ""))[:17] // letters and digits, as IAM has it
 	session := Session{
 		AccessKeyID: newID("ASIA", 16), SecretAccessKey: newID("", 40), SessionToken: newSessionToken(),
 		Expiration: now.Add(in.duration).Truncate(time.Second), RoleARN: r.arn,
