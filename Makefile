@@ -80,6 +80,10 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-servers
+bench-servers: ## the broker beside bare Echo, in one run; wrk, where it is installed, loads them
+	go run ./cmd/bench
+
 # What tests run and the product does not have: a third-party S3 with STS, where
 # broker/brokertest/versitygw looks for it, a third-party IAM evaluator, and a linter.
 # Without a network the tests that need them are skipped; with CI=true they fail.

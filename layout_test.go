@@ -124,6 +124,13 @@ var table = map[string]rules{
 		},
 		others: []string{"golang.org/x/sync"},
 	},
+	"cmd/bench": {
+		ours: []string{
+			"broker", "broker/auditlog", "broker/awssts", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits", "broker/telemetry",
+			"cmd/credential-broker/config", "cmd/credential-broker/serve",
+		},
+		others: []string{"github.com/alecthomas/kong", echo},
+	},
 	"cmd/demo": {
 		ours: []string{
 			"broker", "policy", "broker/brokertest", "broker/brokertest/localauth0", "cmd/credential-broker/account",

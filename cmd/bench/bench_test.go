@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A child is this program once more.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "child" {
+		if err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// bench runs the command and returns what it says. Nothing of it is a time to be held
+// against another: only that each server answers as it should, and is counted.
+func reportOf(t *testing.T, args ...string) report {
+	t.Helper()
+	var out bytes.Buffer
+	if err := run(t.Context(), append([]string{"--json", "--no-wrk", "--rounds", "1", "--time", "50ms", "--conns", "2"}, args...), &out, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, &out)
+	}
+	for _, row := range r.Rows {
+		if row.PerSecond <= 0 || row.Bad != 0 {
+			t.Errorf("%s: %+v", row.Name, row)
+		}
+	}
+	return r
+}
+
+func TestEachServerAnswersHits(t *testing.T) {
+	svg := filepath.Join(t.TempDir(), "plot.svg")
+	r := reportOf(t, "--svg", svg, "hit", "--only", "1,2,3,4,10,11")
+	if len(r.Rows) != 6 || r.Rows[0].Ratio != 1 {
+		t.Errorf("rows: %+v", r.Rows)
+	}
+	drawn, err := os.ReadFile(svg)
+	if err != nil || strings.Count(string(drawn), "<rect") != len(r.Rows) {
+		t.Errorf("plot: %v: %s", err, drawn)
+	}
+}
