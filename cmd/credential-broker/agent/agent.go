@@ -25,6 +25,11 @@ const (
 	// floor is what credentials must still be good for to be handed out. S3 looks at
 	// them when a request begins, so that a minute serves a request that is signed now.
 	floor = time.Minute
+	// ceiling is more than any session has: STS gives 12 h at most, and a clock that is
+	// a quarter of an hour off signs nothing that S3 takes. What claims more would be
+	// kept for as long as it says, and nobody would ask again.
+	// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+	ceiling = 12*time.Hour + 15*time.Minute
 	// The pauses after failures double from the first to the last. Who is refused has
 	// to wait for somebody to change something, and asks less often.
 	firstPause   = time.Second
@@ -71,7 +76,7 @@ func Once(ctx context.Context, o Options) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := ended(creds); p != nil {
+	if p := unusable(creds); p != nil {
 		return nil, p
 	}
 	return creds, nil
@@ -119,7 +124,7 @@ func (a *Agent) attempt(ctx context.Context) {
 	}
 	var p *Problem
 	if err == nil {
-		p = ended(creds)
+		p = unusable(creds)
 	} else if !errors.As(err, &p) {
 		p = unavailable(codeBrokerUnavailable, err, "The broker cannot be asked.")
 	}
@@ -134,13 +139,19 @@ func (a *Agent) attempt(ctx context.Context) {
 	a.failed(ctx, p)
 }
 
-// ended refuses credentials that are over, or as good as over, when they come.
-func ended(creds *Credentials) *Problem {
-	if time.Until(creds.Expiration) > floor {
+// unusable refuses credentials that are over, or as good as over, when they come, and
+// those that claim to last longer than a session can.
+func unusable(creds *Credentials) *Problem {
+	left := time.Until(creds.Expiration)
+	why := "one of the clocks is wrong"
+	switch {
+	case left > ceiling:
+		why = "no session lasts longer than 12 hours, so that the answer or one of the clocks is wrong"
+	case left > floor:
 		return nil
 	}
-	return unavailable(codeBrokerUnavailable, nil, "The broker's credentials end at %s, and here it is %s: one of the clocks is wrong.",
-		creds.Expiration.Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+	return unavailable(codeBrokerUnavailable, nil, "The broker's credentials end at %s, and here it is %s: %s.",
+		creds.Expiration.Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339), why)
 }
 
 // renewed keeps new credentials until the middle of their life, give or take a tenth,

@@ -74,7 +74,7 @@ func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
 		"nothing":            func(*http.Request) *http.Response { return reply(200, `{}`) },
 		"no JSON":            func(*http.Request) *http.Response { return reply(200, `<html>`) },
 		"too much": func(*http.Request) *http.Response {
-			return reply(200, strings.Repeat(" ", 65<<10)+`{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"2100-01-01T00:00:00Z"}`)
+			return reply(200, strings.Repeat(" ", 65<<10)+`{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"`+time.Now().Add(time.Hour).UTC().Format(time.RFC3339)+`"}`)
 		},
 		"a redirect with a code": refuse(302, "invalid_token", "Location", "https://evil.example/"),
 	} {
@@ -182,10 +182,46 @@ func TestWhatIsOverIsAskedForAgainAtOnce(t *testing.T) {
 	})
 }
 
-func TestCredentialsThatAreOverWhenTheyComeTellOfAClock(t *testing.T) {
-	inWorld(t, func(i *internet, _ *agent.Options) { i.life = time.Minute }, func(w *world) {
-		if p := w.fails("broker_unavailable"); !strings.Contains(p.Message, "clock") {
-			t.Error(p)
+// Credentials are taken from a minute to the longest session that STS gives, and a
+// quarter of an hour for the clocks.
+func TestCredentialsThatCannotBeLiveTellOfAClock(t *testing.T) {
+	for life, want := range map[time.Duration]string{
+		-time.Hour: "clock", time.Minute: "clock", time.Minute + time.Second: "",
+		12*time.Hour + 15*time.Minute: "", 12*time.Hour + 15*time.Minute + time.Second: "12 hours", 75 * 365 * 24 * time.Hour: "12 hours",
+	} {
+		inWorld(t, func(i *internet, _ *agent.Options) { i.life = life }, func(w *world) {
+			if want == "" {
+				w.has("ASIA1")
+				return
+			}
+			if p := w.fails("broker_unavailable"); !strings.Contains(p.Message, want) || p.Final {
+				t.Errorf("%s: %+v", life, p)
+			}
+		})
+		synctest.Test(t, func(t *testing.T) { // and in a credential_process
+			i := newInternet()
+			i.life = life
+			if _, err := agent.Once(t.Context(), options(i)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", life, err)
+			}
+		})
+	}
+}
+
+// What was good stays when the next answer claims too much.
+func TestAnAnswerThatClaimsTooMuchEndsNothing(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.set(func(*http.Request) *http.Response {
+			return reply(200, `{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"2100-01-01T00:00:00Z"}`)
+		})
+		after(58 * time.Minute)
+		w.has("ASIA1")
+		after(2 * time.Minute)
+		w.fails("broker_unavailable")
+		w.set(w.credentials)
+		after(72 * time.Second)
+		if _, err := w.agent.Get(w.Context()); err != nil {
+			t.Errorf("not recovered: %v", err)
 		}
 	})
 }
@@ -229,9 +265,10 @@ func TestOnce(t *testing.T) {
 }
 
 func TestAnAnswerWithoutAPartIsNone(t *testing.T) {
-	whole := `{"Version":1,"AccessKeyId":"A","SecretAccessKey":"B","SessionToken":"C","Expiration":"2100-01-01T00:00:00Z"}`
+	end := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	whole := `{"Version":1,"AccessKeyId":"A","SecretAccessKey":"B","SessionToken":"C","Expiration":"` + end + `"}`
 	for _, change := range [][2]string{
-		{`"Version":1`, `"Version":2`}, {`"A"`, `""`}, {`"B"`, `""`}, {`"C"`, `""`}, {"SessionToken", "Token"}, {"00Z", "00+00:00"}, {"2100", "never"},
+		{`"Version":1`, `"Version":2`}, {`"A"`, `""`}, {`"B"`, `""`}, {`"C"`, `""`}, {"SessionToken", "Token"}, {`Z"}`, `+00:00"}`}, {`Z"}`, `"}`}, {end, "never"},
 		{`"A"`, `1`}, {`}`, ``}, {"", ""},
 	} {
 		i := newInternet()

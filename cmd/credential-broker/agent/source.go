@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -176,7 +178,7 @@ func (c *Client) problem(err error, secret broker.Secret) *Problem {
 
 // readSmall reads a file of at most so many bytes. One that is private must not be
 // readable for others; for the group it may be, since Kubernetes gives mounted
-// secrets to a group (fsGroup).
+// secrets to a group (fsGroup). See othersMayRead for Windows.
 func readSmall(path string, limit int64, private bool) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -187,7 +189,7 @@ func readSmall(path string, limit int64, private bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode(); !mode.IsRegular() || private && mode.Perm()&0o007 != 0 {
+	if mode := info.Mode(); !mode.IsRegular() || private && othersMayRead(mode, runtime.GOOS) {
 		return nil, fmt.Errorf("%s has mode %s: it must be a file, and one with a secret in it must not be readable for others (chmod 600)", path, mode)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
@@ -198,4 +200,12 @@ func readSmall(path string, limit int64, private bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
 	}
 	return data, nil
+}
+
+// othersMayRead tells whether a file's mode opens it to everybody. On Windows a mode
+// says nothing of that: Go makes it up from the read-only attribute, and who may read
+// is in the access control list, which is not looked at. There the file has to be in a
+// folder of the user's own.
+func othersMayRead(mode fs.FileMode, system string) bool {
+	return system != "windows" && mode.Perm()&0o007 != 0
 }

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -254,6 +255,15 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "u:p") {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// Go makes a mode up on Windows, 0666 or 0444: it would refuse every file.
+func TestAModeTellsNothingOnWindows(t *testing.T) {
+	for mode, others := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o604: true, 0o602: true, 0o601: true, 0o666: true, 0o444: true} {
+		if agent.OthersMayRead(mode, "linux") != others || agent.OthersMayRead(mode, "darwin") != others || agent.OthersMayRead(mode, "windows") {
+			t.Errorf("%o", mode)
 		}
 	}
 }

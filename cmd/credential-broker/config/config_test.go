@@ -317,6 +317,16 @@ func TestWhatModeForwardedDoesNotHoldIsSaid(t *testing.T) {
 	}
 }
 
+func TestOnWindowsItIsSaidThatNobodyLooksAtTheKeysModes(t *testing.T) {
+	minted, forwarded := config.WebIdentity{Mode: config.Minted}, config.WebIdentity{Mode: config.Forwarded}
+	if n := config.Unwatched(minted, "windows"); len(n) != 1 || !strings.Contains(n[0], "access control list") {
+		t.Errorf("%q", n)
+	}
+	if n := append(config.Unwatched(forwarded, "windows"), config.Unwatched(minted, "linux")...); len(n) > 0 {
+		t.Errorf("%q", n)
+	}
+}
+
 // The README's table of keys is made of the keys.
 func TestTheREADMEListsEveryKey(t *testing.T) {
 	const file = "../../../README.md"

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ func (r *reader) config(root node) Config {
 	if cfg.WebIdentity.Mode == Forwarded {
 		cfg.Notes = append(cfg.Notes, "mode forwarded: a caller can ask STS himself with his token; the role's own policy holds him to his tenant, and to nothing else of a grant: match, a narrower access, bind_source_ip, revoked and the audit record hold only for who asks here")
 	}
+	cfg.Notes = append(cfg.Notes, unwatched(cfg.WebIdentity, runtime.GOOS)...)
 	for _, n := range m["trusted_proxies"].list() {
 		cfg.TrustedProxies = append(cfg.TrustedProxies, convert(n, netip.ParsePrefix))
 	}
@@ -49,6 +51,15 @@ func (r *reader) config(root node) Config {
 		cfg.AllowedOrigins = append(cfg.AllowedOrigins, convert(n, origin))
 	}
 	return cfg
+}
+
+// unwatched says that nobody looks at who may read the signing keys: on Windows a
+// file's mode, which Go makes up, does not tell.
+func unwatched(w WebIdentity, system string) []string {
+	if system != "windows" || w.Mode != Minted {
+		return nil
+	}
+	return []string{"on Windows it is not checked who may read the signing keys, which have the power of every tenant: keep them in a folder whose access control list has this service's user alone"}
 }
 
 func issuers(n node) []Issuer {
