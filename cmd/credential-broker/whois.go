@@ -48,7 +48,7 @@ func (c whoisCmd) Run(w *world) error {
 				found = append(found, r)
 			}
 		})
-		result.Counts.Add(counts)
+		result.Add(counts)
 		if err != nil { // what was read before it counts: a rotated file may be cut off
 			_, _ = fmt.Fprintln(w.stderr, "credential-broker:", err)
 			result.Broken++
