@@ -140,12 +140,12 @@ func TestWhatIsFullRefusesUntilItWorksAgain(t *testing.T) {
 		if l.Ready() == nil {
 			t.Error("ready, and nothing can be written")
 		}
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		if l.Ready() == nil {
 			t.Error("ready, and nothing can be written still")
 		}
 		d.set(-1, nil)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if err := l.Ready(); err != nil {
 			t.Errorf("it works, and nobody asks: %v", err)
@@ -241,10 +241,10 @@ func TestACollectorThatHangsHangsNobody(t *testing.T) {
 		if l.Ready() == nil {
 			t.Error("ready, and nothing is taken")
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		d.set(-1, nil)
 		close(release)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if err := l.Ready(); err != nil {
 			t.Error(err)

@@ -78,7 +78,7 @@ func bySDK(t testing.TB, f *fakeSTS, bound int, retryer aws.Retryer) func() erro
 // burst, and the others have 1.5 s of turns.
 func TestAThrottlingSTSRefusesNobodyBehindTheAdaptiveLimit(t *testing.T) {
 	if testing.Short() {
-		t.Skip("ten thousand calls")
+		t.Skip("ten thousand calls: without -short")
 	}
 	const callers, atATime, quota, bound = 3000, 800, 600, 256
 	type storm struct {
@@ -131,7 +131,7 @@ func (noQuota) AddTokens(uint) error { return nil }
 // again when they are told to, as clients do: all are served.
 func TestWhoComesAgainAsToldIsServed(t *testing.T) {
 	if testing.Short() {
-		t.Skip("thousands of calls")
+		t.Skip("thousands of calls: without -short")
 	}
 	inBubble(t, func(t *testing.T) {
 		f := strict(300)
