@@ -114,9 +114,13 @@ var table = map[string]rules{
 		},
 		others: []string{"github.com/aws/smithy-go"},
 	},
-	"cmd/credential-broker/account": {ours: []string{"broker", "policy", "cmd/credential-broker/config"}, not: pure},
-	"cmd/credential-broker/config":  {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
-	"cmd/credential-broker/watch":   {others: []string{"github.com/fsnotify/fsnotify"}},
+	"cmd/credential-broker/account":  {ours: []string{"broker", "policy", "cmd/credential-broker/config"}, not: pure},
+	"cmd/credential-broker/config":   {ours: []string{"broker", "policy"}, others: []string{"go.yaml.in/yaml/v3"}},
+	"cmd/credential-broker/localaws": {ours: []string{"broker/brokertest", "cmd/credential-broker/account", "cmd/credential-broker/config"}},
+	"cmd/credential-broker/servetest": {
+		ours: []string{"broker/brokertest", "cmd/credential-broker/config", "cmd/credential-broker/localaws", "cmd/credential-broker/serve"},
+	},
+	"cmd/credential-broker/watch": {others: []string{"github.com/fsnotify/fsnotify"}},
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/auditlog", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
@@ -133,8 +137,8 @@ var table = map[string]rules{
 	},
 	"cmd/demo": {
 		ours: []string{
-			"broker", "policy", "broker/brokertest", "broker/brokertest/localauth0", "cmd/credential-broker/account",
-			"cmd/credential-broker/config", "cmd/credential-broker/serve",
+			"broker", "policy", "broker/brokertest", "broker/brokertest/localauth0", "cmd/credential-broker/config",
+			"cmd/credential-broker/localaws", "cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong", "golang.org/x/sync"},
 	},

@@ -33,12 +33,12 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
 	"credential-broker/broker/brokertest"
 	"credential-broker/cmd/credential-broker/account"
+	"credential-broker/cmd/credential-broker/localaws"
 )
 
 // The names that are answered to.
@@ -134,16 +134,8 @@ func newAWS(setup, origin string) (http.Handler, error) {
 	if err := json.Unmarshal(data, &printed); err != nil {
 		return nil, fmt.Errorf("read %s: %w", setup, err)
 	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{origin}}}}
-	for _, p := range printed.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range printed.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{
-			Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy, MaxSession: time.Duration(r.MaxSessionDuration) * time.Second,
-		})
-	}
+	local := localaws.Deploy(printed)
+	local.Buckets[0].AllowedOrigins = []string{origin}
 	if len(local.Roles) == 0 {
 		return nil, errors.New(setup + " has no roles")
 	}

@@ -2,11 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,14 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/localaws"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -147,20 +141,11 @@ func (s *story) startPage(ctx context.Context, l net.Listener, c pageConfig, o o
 // newAWS is the account that the configuration asks for: what it deploys is what
 // `credential-broker iam` prints.
 func newAWS(cfg config.Config, origin string, o options) (*brokertest.AWS, error) {
-	setup, err := account.Of(cfg)
+	local, err := localaws.Of(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make local AWS: %w", err)
 	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{origin}}}}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{
-			Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy, MaxSession: time.Duration(r.MaxSessionDuration) * time.Second,
-		})
-	}
+	local.Buckets[0].AllowedOrigins = []string{origin}
 	if o.change != nil {
 		o.change(&local)
 	}
@@ -217,7 +202,8 @@ func (s *story) configure(mode, origin string) (_ config.Config, err error) {
 	}
 	key := ""
 	if mode == modeMinted {
-		if key, err = s.signingKey(); err != nil {
+		key = filepath.Join(s.folder, "web-identity.pem")
+		if err := brokertest.WriteSigningKey(key); err != nil {
 			return config.Config{}, err
 		}
 	}
@@ -257,20 +243,6 @@ func (s *story) startBroker(ctx context.Context, listener net.Listener, o option
 	case <-ctx.Done():
 		return fmt.Errorf("the broker did not get ready: %w", context.Cause(ctx))
 	}
-}
-
-// signingKey makes the key of mode minted and returns the file's path.
-func (s *story) signingKey() (path string, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return "", fmt.Errorf("make signing key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return "", fmt.Errorf("make signing key: %w", err)
-	}
-	path = filepath.Join(s.folder, "web-identity.pem")
-	return path, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // Wait returns when ctx ends or when a part has ended, with what it said.

@@ -2,12 +2,7 @@ package clients_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +21,9 @@ import (
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
 	"credential-broker/broker/brokertest/versitygw"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 )
 
 // The clients run in a network of their own: they reach nothing but what is here,
@@ -94,113 +88,30 @@ type renewal struct {
 func newWorld(t *testing.T, page string, life time.Duration, more ...string) *world {
 	t.Helper()
 	w := &world{ended: map[string]bool{}, renewals: map[string]*renewal{}}
-	issuer, local := listen(t), listen(t)
-	broker := listen(t)
-	w.broker, w.s3 = "http://"+broker.Addr().String(), "http://"+local.Addr().String()
+	issuer, issuerURL := servetest.Listen(t)
+	local, s3 := servetest.Listen(t)
+	broker, brokerURL := servetest.Listen(t)
+	w.broker, w.s3 = brokerURL, s3
 	var err error
-	if w.auth0, err = brokertest.NewAuth0("http://"+issuer.Addr().String()+"/", page, false); err != nil {
+	if w.auth0, err = brokertest.NewAuth0(issuerURL+"/", page, false); err != nil {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer(more...).Replace(configuration)
-	text = strings.NewReplacer("PAGE", page, "ISSUER", "http://"+issuer.Addr().String()+"/", "BROKER", w.broker, "STS", w.s3, "KEY", signingKey(t)).Replace(text)
+	text = strings.NewReplacer("PAGE", page, "ISSUER", issuerURL+"/", "BROKER", w.broker, "STS", w.s3, "KEY", servetest.SigningKey(t)).Replace(text)
 	cfg, err := config.Parse("clients.yaml", []byte(text), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	aws := newAWS(t, cfg, page, life)
-	run(t, issuer, w.auth0)
-	run(t, local, w.watch(aws))
+	aws := servetest.AWS(t, cfg, func(c *brokertest.AWSConfig) {
+		c.SessionLife, c.Buckets[0].AllowedOrigins = life, []string{page}
+	})
+	servetest.Handle(t, issuer, w.auth0)
+	servetest.Handle(t, local, w.watch(aws))
 	secure := httptest.NewTLSServer(w.watch(aws.S3))
 	t.Cleanup(secure.Close)
 	w.secure = secure.Listener.Addr().String()
-	serveBroker(t, cfg, broker)
+	servetest.Start(t, cfg, serve.Options{Listener: broker})
 	return w
-}
-
-func newAWS(t *testing.T, cfg config.Config, page string, life time.Duration) *brokertest.AWS {
-	t.Helper()
-	setup, err := account.Of(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket, AllowedOrigins: []string{page}}}, SessionLife: life}
-	for _, p := range setup.Providers {
-		c.Providers = append(c.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		c.Roles = append(c.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy})
-	}
-	aws, err := brokertest.NewAWS(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return aws
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := brokertest.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func run(t *testing.T, l net.Listener, h http.Handler) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- brokertest.Serve(ctx, l, h) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// serveBroker runs the very service that the container runs.
-func serveBroker(t *testing.T, cfg config.Config, l net.Listener) {
-	t.Helper()
-	admin := listen(t)
-	ready := make(chan struct{})
-	service, err := serve.New(cfg, serve.Options{
-		Listener: l, AdminListener: admin, Stdout: io.Discard, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- service.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case <-ready:
-	case err := <-done:
-		t.Fatal(err)
-	}
-}
-
-func signingKey(t *testing.T) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "web-identity.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // token is that of somebody of org_acme who is nobody else: what is cached is for

@@ -3,14 +3,8 @@ package agent_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -25,10 +19,10 @@ import (
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
 	"credential-broker/broker/brokertest/localk8s"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/agent"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 )
 
 const (
@@ -112,14 +106,11 @@ func newScene(t *testing.T, rfc9068 bool) *scene {
 	if s.cluster, err = localk8s.New(clusterURL); err != nil {
 		t.Fatal(err)
 	}
-	l, err := brokertest.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.broker = "http://" + l.Addr().String()
-	text := strings.NewReplacer("ISSUER", s.issuer, "AUDIENCE", brokertest.Audience, "BROKER", s.broker, "KEY", signingKey(t)).Replace(backends)
+	l, address := servetest.Listen(t)
+	s.broker = address
+	text := strings.NewReplacer("ISSUER", s.issuer, "AUDIENCE", brokertest.Audience, "BROKER", s.broker, "KEY", servetest.SigningKey(t)).Replace(backends)
 	s.s3 = s.aws(parse(t, strings.ReplaceAll(text, "STS", "http://127.0.0.1:1")))
-	s.serve(parse(t, strings.ReplaceAll(text, "STS", s.s3)), serve.Options{Listener: l, Transport: toCluster{s.cluster}, Stdout: io.Discard})
+	servetest.Start(t, parse(t, strings.ReplaceAll(text, "STS", s.s3)), serve.Options{Listener: l, Transport: toCluster{s.cluster}})
 	return s
 }
 
@@ -135,63 +126,9 @@ func parse(t testing.TB, text string) config.Config {
 // aws makes the account that the configuration needs, and returns its address.
 func (s *scene) aws(cfg config.Config) string {
 	s.Helper()
-	setup, err := account.Of(cfg)
-	if err != nil {
-		s.Fatal(err)
-	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}}}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy})
-	}
-	aws, err := brokertest.NewAWS(local)
-	if err != nil {
-		s.Fatal(err)
-	}
-	server := httptest.NewServer(aws)
+	server := httptest.NewServer(servetest.AWS(s, cfg, nil))
 	s.Cleanup(server.Close)
 	return server.URL
-}
-
-func (s *scene) serve(cfg config.Config, o serve.Options) {
-	s.Helper()
-	ready := make(chan struct{})
-	o.Ready = func() { close(ready) }
-	service, err := serve.New(cfg, o)
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.run(service.Run)
-	<-ready
-}
-
-// run runs something until the test ends.
-func (s *scene) run(f func(context.Context) error) {
-	ctx, stop := context.WithCancel(context.WithoutCancel(s.Context()))
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	s.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			s.Error(err)
-		}
-	})
-}
-
-func signingKey(t testing.TB) string {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), 0o600)
 }
 
 // client are the options of an Auth0 client.
@@ -218,7 +155,7 @@ func (s *scene) program(t *testing.T, o agent.Options) *s3.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	(&scene{T: t}).run(func(ctx context.Context) error { return a.Serve(ctx, l, authorization) })
+	servetest.Run(t, func(ctx context.Context) error { return a.Serve(ctx, l, authorization) })
 	for name, value := range map[string]string{
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://" + l.Addr().String() + agent.Path, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": path,
 		"AWS_REGION": brokertest.Region, "AWS_ENDPOINT_URL_S3": s.s3, "AWS_EC2_METADATA_DISABLED": "true",

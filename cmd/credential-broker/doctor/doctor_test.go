@@ -18,6 +18,7 @@ import (
 	"credential-broker/broker/escape"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
+	"credential-broker/cmd/credential-broker/servetest"
 	"credential-broker/policy"
 )
 
@@ -278,10 +279,10 @@ func TestTheDoctorExplainsTokensAndConfigurations(t *testing.T) {
 		"no address":        {func(_ *config.Config, o *doctor.Options) { o.Grant = "bound" }, "decision", []string{"--source-ip"}},
 		"another's address": {func(_ *config.Config, o *doctor.Options) { o.Grant, o.SourceIP = "bound", "192.0.2.7" }, "inside: PutObject", []string{"allow what PutObject needs"}},
 		"other keys": {func(c *config.Config, _ *doctor.Options) {
-			c.WebIdentity.SigningKeys = []string{signingKey(t)}
+			c.WebIdentity.SigningKeys = []string{servetest.SigningKey(t)}
 		}, "published keys", []string{"of other keys"}},
 		"keys that AWS does not find": {func(c *config.Config, _ *doctor.Options) {
-			c.WebIdentity.SigningKeys = []string{signingKey(t)}
+			c.WebIdentity.SigningKeys = []string{servetest.SigningKey(t)}
 		}, "STS", []string{"let AWS reach"}},
 		"keys that cannot be read": {func(c *config.Config, _ *doctor.Options) {
 			c.WebIdentity.SigningKeys = []string{"/nowhere.pem"}

@@ -1,14 +1,9 @@
 package doctor_test
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"net"
 	"net/http"
@@ -16,7 +11,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,10 +20,10 @@ import (
 	"credential-broker/broker/brokertest/localauth0"
 	"credential-broker/broker/brokertest/versitygw"
 	"credential-broker/broker/escape"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(versitygw.Isolate(m)) }
@@ -77,27 +71,14 @@ type backend struct {
 // local is the local AWS, made as `credential-broker iam` says; change breaks it.
 func local(change func(*world, *brokertest.AWSConfig)) backend {
 	return backend{account: brokertest.Account, stsRegion: brokertest.Region, start: func(w *world) (sts, s3 string) {
-		setup, err := account.Of(w.cfg)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		c := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{
-			{Name: "acme-uploads"}, {Name: "acme-files"}, {Name: "globex-files"}, {Name: "acme-sealed", KMSKey: kmsKey},
-		}}
-		for _, p := range setup.Providers {
-			c.Providers = append(c.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-		}
-		for _, r := range setup.Roles {
-			_, name, _ := strings.Cut(r.ARN, ":role/")
-			c.Roles = append(c.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy})
-		}
-		if change != nil {
-			change(w, &c)
-		}
-		aws, err := brokertest.NewAWS(c)
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		aws := servetest.AWS(w.t, w.cfg, func(c *brokertest.AWSConfig) {
+			c.Buckets = []brokertest.LocalBucket{
+				{Name: "acme-uploads"}, {Name: "acme-files"}, {Name: "globex-files"}, {Name: "acme-sealed", KMSKey: kmsKey},
+			}
+			if change != nil {
+				change(w, c)
+			}
+		})
 		url := listen(w.t, aws)
 		return url, url
 	}}
@@ -174,18 +155,15 @@ func newWorld(t testing.TB, mode, grants string, at backend) *world {
 	auth0.Start()
 	t.Cleanup(auth0.Close)
 
-	l, err := brokertest.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.broker = "http://" + l.Addr().String()
+	l, address := servetest.Listen(t)
+	w.broker = address
 	// The account is made for the configuration, and the configuration has the
 	// account's address in it: it is read twice.
 	text := w.configuration(mode, issuer, grants, at)
 	w.cfg = parse(t, text, "http://127.0.0.1:1")
 	w.sts, w.s3 = at.start(w)
 	w.cfg = parse(t, text, w.sts)
-	w.serve(l)
+	servetest.Start(t, w.cfg, serve.Options{Listener: l, Stdout: t.Output()})
 	return w
 }
 
@@ -196,7 +174,7 @@ func (w *world) configuration(mode, issuer, grants string, at backend) string {
 		if own == "" {
 			own = w.broker
 		}
-		identity, clients = `{mode: minted, issuer: "`+own+`", signing_keys: ["`+signingKey(w.t)+`"]}`, ""
+		identity, clients = `{mode: minted, issuer: "`+own+`", signing_keys: ["`+servetest.SigningKey(w.t)+`"]}`, ""
 	}
 	return `
 listen: "127.0.0.1:0"
@@ -216,46 +194,6 @@ func parse(t testing.TB, text, sts string) config.Config {
 		t.Fatal(err)
 	}
 	return cfg
-}
-
-func signingKey(t testing.TB) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "key.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// serve runs the broker until the test ends.
-func (w *world) serve(l net.Listener) {
-	ready := make(chan struct{})
-	service, err := serve.New(w.cfg, serve.Options{Listener: l, Stdout: w.t.Output(), Ready: func() { close(ready) }})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(w.t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- service.Run(ctx) }()
-	w.t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			w.t.Error(err)
-		}
-	})
-	select {
-	case <-ready:
-	case <-time.After(10 * time.Second):
-		w.t.Fatal("the broker did not get ready")
-	}
 }
 
 // token is an access token of a demo user, with every claim that a grant may ask

@@ -1,21 +1,13 @@
 package explain_test
 
 import (
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -24,10 +16,10 @@ import (
 	"credential-broker/broker"
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/explain"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 )
 
 // dice throws what a test needs.
@@ -233,75 +225,28 @@ type world struct {
 
 func newAuth0(t *testing.T) (*localauth0.Server, string) {
 	t.Helper()
-	l, err := brokertest.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer := "http://" + l.Addr().String() + "/"
+	l, address := servetest.Listen(t)
+	issuer := address + "/"
 	auth0, err := brokertest.NewAuth0(issuer, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = brokertest.Serve(t.Context(), l, auth0) }()
+	servetest.Handle(t, l, auth0)
 	return auth0, issuer
 }
 
 func newWorld(t *testing.T, d dice, auth0 *localauth0.Server, issuer string) *world {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	listen := func() (net.Listener, string) {
-		l, err := brokertest.Listen(ctx, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l, "http://" + l.Addr().String()
-	}
-	awsListener, aws := listen()
-	self, selfURL := listen()
-	admin, _ := listen()
+	awsListener, aws := servetest.Listen(t)
+	self, selfURL := servetest.Listen(t)
 	w := &world{auth0: auth0, issuer: issuer, url: selfURL}
-	key := filepath.Join(t.TempDir(), "key.pem")
-	signingKey(t, key)
-	w.text = d.configuration(w.issuer, selfURL, aws, key)
+	w.text = d.configuration(w.issuer, selfURL, aws, servetest.SigningKey(t))
 	var err error
 	if w.cfg, err = config.Parse("random.yaml", []byte(w.text), os.LookupEnv); err != nil {
 		t.Fatalf("%v\n%s", err, w.text)
 	}
-	setup, err := account.Of(w.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}}}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy, MaxSession: 12 * time.Hour})
-	}
-	cloud, err := brokertest.NewAWS(local)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready := make(chan struct{})
-	service, err := serve.New(w.cfg, serve.Options{Stdout: io.Discard, Listener: self, AdminListener: admin, Ready: func() { close(ready) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{}, 2)
-	for _, run := range []func(){
-		func() { _ = brokertest.Serve(ctx, awsListener, cloud) },
-		func() { _ = service.Run(ctx) },
-	} {
-		go func() { run(); done <- struct{}{} }()
-	}
-	t.Cleanup(func() {
-		stop()
-		for range 2 {
-			<-done
-		}
-	})
-	<-ready
+	servetest.Handle(t, awsListener, servetest.AWS(t, w.cfg, nil))
+	servetest.Start(t, w.cfg, serve.Options{Listener: self})
 	w.jwks = get(t, w.issuer+".well-known/jwks.json")
 	return w
 }
@@ -349,19 +294,4 @@ func (w *world) ask(t *testing.T, token string, r explain.Request) (int, answer)
 		t.Fatal(err)
 	}
 	return resp.StatusCode, a
-}
-
-func signingKey(t *testing.T, path string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -30,8 +30,8 @@ import (
 
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
+	"credential-broker/cmd/credential-broker/localaws"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -251,20 +251,14 @@ func (c *chaos) populate() {
 // account makes the AWS that `credential-broker iam` describes, but for the role's own
 // policy: it allows everything, so that the session policy alone is what bounds.
 func (c *chaos) account(cfg config.Config) error {
-	setup, err := account.Of(cfg)
+	local, err := localaws.Of(cfg)
 	if err != nil {
 		return err
 	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}}, SessionLife: sessionLife}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{
-			Name: name, TrustPolicy: r.TrustPolicy, MaxSession: 12 * time.Hour,
-			Policy: []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`),
-		})
+	local.SessionLife = sessionLife
+	for i := range local.Roles {
+		local.Roles[i].MaxSession = 12 * time.Hour
+		local.Roles[i].Policy = []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`)
 	}
 	if c.aws, err = brokertest.NewAWS(local); err != nil {
 		return err

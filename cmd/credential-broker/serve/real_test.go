@@ -1,23 +1,21 @@
 package serve_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"credential-broker/broker/brokertest"
 	"credential-broker/broker/brokertest/localauth0"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 )
 
 // realWorld is a service on real ports, before a local Auth0 and a local AWS, for
@@ -53,15 +51,8 @@ grants:
 // serveReal listens on a port until the test ends.
 func serveReal(t testing.TB, of func(address string) http.Handler) string {
 	t.Helper()
-	l, err := brokertest.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "http://" + l.Addr().String()
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	t.Cleanup(stop)
-	h := of(address)
-	go func() { _ = brokertest.Serve(ctx, l, h) }()
+	l, address := servetest.Listen(t)
+	servetest.Handle(t, l, of(address))
 	return address
 }
 
@@ -98,54 +89,24 @@ func newRealWorld(t testing.TB, text *strings.Replacer, change func(*serve.Optio
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup, err := account.Of(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}}}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		if r.ARN == brokertest.RoleARN { // the other is not there
-			_, name, _ := strings.Cut(r.ARN, ":role/")
-			local.Roles = append(local.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy, MaxSession: 12 * time.Hour})
-		}
-	}
-	made, err := brokertest.NewAWS(local)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aws.Store(made)
+	aws.Store(servetest.AWS(t, cfg, func(c *brokertest.AWSConfig) {
+		c.Roles = slices.DeleteFunc(c.Roles, func(r brokertest.Role) bool { return !strings.HasSuffix(brokertest.RoleARN, ":role/"+r.Name) }) // the other is not there
+	}))
 	w.start(cfg, change)
 	return w
 }
 
 func (w *realWorld) start(cfg config.Config, change func(*serve.Options)) {
 	w.Helper()
-	ready := make(chan struct{})
 	o := serve.Options{
-		Stdout: w, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Ready: func() { close(ready) }, Build: serve.Build{Version: "v0", Revision: "r", Go: "go"},
+		Stdout: w, Log: slog.New(slog.NewJSONHandler(&w.log, nil)), Build: serve.Build{Version: "v0", Revision: "r", Go: "go"},
 		Load: w.load, Hangup: w.hangup, Reloaded: func(r serve.Reload) { w.reloaded <- r },
 	}
 	if change != nil {
 		change(&o)
 	}
-	s, err := serve.New(cfg, o)
-	if err != nil {
-		w.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(w.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	w.stop = sync.OnceFunc(func() {
-		stop()
-		if err := <-done; err != nil {
-			w.Errorf("stopped with %v", err)
-		}
-	})
-	w.Cleanup(w.stop)
-	<-ready
+	var s *serve.Service
+	s, w.stop = servetest.Start(w, cfg, o)
 	w.public, w.admin = "http://"+s.Addr().String(), "http://"+s.AdminAddr().String()
 }
 

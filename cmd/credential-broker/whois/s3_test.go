@@ -3,15 +3,8 @@ package whois_test
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,9 +22,9 @@ import (
 
 	"credential-broker/broker"
 	"credential-broker/broker/brokertest"
-	"credential-broker/cmd/credential-broker/account"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/serve"
+	"credential-broker/cmd/credential-broker/servetest"
 	"credential-broker/cmd/credential-broker/whois"
 )
 
@@ -72,57 +65,24 @@ func must[T any](v T, err error) func(*testing.T) T {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	listen := func() (net.Listener, string) {
-		l := must(brokertest.Listen(ctx, "127.0.0.1:0"))(t)
-		return l, "http://" + l.Addr().String()
-	}
-	issuerListener, issuer := listen()
-	awsListener, cloudURL := listen()
-	self, selfURL := listen()
-	admin, _ := listen()
+	issuerListener, issuer := servetest.Listen(t)
+	awsListener, cloudURL := servetest.Listen(t)
+	self, selfURL := servetest.Listen(t)
 	folder := t.TempDir()
 	w := &world{url: selfURL, aws: cloudURL, audit: filepath.Join(folder, "audit.log")}
-	key := must(x509.MarshalPKCS8PrivateKey(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)))(t)
-	if err := os.WriteFile(folder+"/key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	cfg := must(config.Parse("test.yaml", fmt.Appendf(nil, `
 issuers: [{url: %q, audiences: [%q]}]
 web_identity: {mode: minted, issuer: %q, signing_keys: [%q]}
 sts: {region: %s, endpoint: %q}
 audit: {output: %q}
 grants: [{name: uploads, match: {permissions: ["upload:files"]}, role_arn: %q, tenant: {claim: org_id}, bucket: %s, region: %s, prefix: "tenants/{tenant}/", access: [list, read, write, delete]}]
-`, issuer+"/", brokertest.Audience, selfURL, folder+"/key.pem", brokertest.Region, cloudURL, w.audit, brokertest.RoleARN, brokertest.Bucket, brokertest.Region), os.LookupEnv))(t)
-	setup := must(account.Of(cfg))(t)
-	local := brokertest.AWSConfig{Buckets: []brokertest.LocalBucket{{Name: brokertest.Bucket}}, AccessLog: &w.access, Trail: &w.trail}
-	for _, p := range setup.Providers {
-		local.Providers = append(local.Providers, brokertest.Provider{URL: p.URL, ClientIDs: p.ClientIDs})
-	}
-	for _, r := range setup.Roles {
-		_, name, _ := strings.Cut(r.ARN, ":role/")
-		local.Roles = append(local.Roles, brokertest.Role{Name: name, TrustPolicy: r.TrustPolicy, Policy: r.Policy})
-	}
-	cloud := must(brokertest.NewAWS(local))(t)
+`, issuer+"/", brokertest.Audience, selfURL, servetest.SigningKey(t), brokertest.Region, cloudURL, w.audit, brokertest.RoleARN, brokertest.Bucket, brokertest.Region), os.LookupEnv))(t)
+	cloud := servetest.AWS(t, cfg, func(c *brokertest.AWSConfig) { c.AccessLog, c.Trail = &w.access, &w.trail })
 	auth0 := must(brokertest.NewAuth0(issuer+"/", "", false))(t)
 	w.token = func(email string) string { return must(auth0.UserToken(email))(t) }
-	ready := make(chan struct{})
-	service := must(serve.New(cfg, serve.Options{Listener: self, AdminListener: admin, Ready: func() { close(ready) }}))(t)
-	done := make(chan struct{}, 3)
-	for _, run := range []func(){
-		func() { _ = brokertest.Serve(ctx, issuerListener, auth0) },
-		func() { _ = brokertest.Serve(ctx, awsListener, cloud) },
-		func() { _ = service.Run(ctx) },
-	} {
-		go func() { run(); done <- struct{}{} }()
-	}
-	t.Cleanup(func() {
-		stop()
-		for range 3 {
-			<-done
-		}
-	})
-	<-ready
+	servetest.Handle(t, issuerListener, auth0)
+	servetest.Handle(t, awsListener, cloud)
+	servetest.Start(t, cfg, serve.Options{Listener: self})
 	return w
 }
 
