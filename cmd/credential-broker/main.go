@@ -42,6 +42,7 @@ type commands struct {
 	Config      string         `help:"The configuration file." env:"BROKER_CONFIG" default:"/etc/credential-broker/config.yaml" type:"path"`
 	Serve       serveCmd       `cmd:"" help:"Run the broker."`
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
+	Schema      schemaCmd      `cmd:"" help:"Print the JSON Schema of the configuration file, or of an audit record."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
 	Explain     explainCmd     `cmd:"" help:"Say what a token is answered, and why: claims, each grant, tenant, scope, session policy. It asks no STS and gives no credentials. Exit 1 where the request is refused."`
 	Test        testCmd        `cmd:"" help:"Hold the configuration against cases in files: claims and a request, and the scope or the code that has to come of them. Exit 1 where one does not hold."`

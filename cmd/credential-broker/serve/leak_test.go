@@ -211,6 +211,7 @@ func TestNothingSecretComesOutAnywhere(t *testing.T) {
 		close(w.done)
 		l.unseen("the log", w.log.String())
 		l.unseen("the audit records", w.audit.String())
+		fitTheSchema(t, w.audit.String())
 		if l.minted.Load() == 0 || strings.Count(w.log.String(), `"stack"`) < 10 || !strings.Contains(w.audit.String(), `"decision":"allow"`) {
 			t.Errorf("%d minted; log: %s", l.minted.Load(), &w.log)
 		}
