@@ -90,14 +90,14 @@ var table = map[string]rules{
 	"cmd/credential-broker": {
 		ours: []string{
 			"broker", "broker/auditlog", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/cases",
-			"cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/explain",
+			"cmd/credential-broker/commandline", "cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/explain",
 			"cmd/credential-broker/serve", "cmd/credential-broker/whois",
 		},
-		others: []string{"github.com/alecthomas/kong"},
 	},
-	"cmd/credential-broker/agent":  {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
-	"cmd/credential-broker/whois":  {ours: []string{"broker", "broker/auditlog"}},
-	"cmd/credential-broker/advice": {ours: []string{"broker", "cmd/credential-broker/config"}},
+	"cmd/credential-broker/commandline": {others: []string{"github.com/spf13/pflag"}},
+	"cmd/credential-broker/agent":       {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
+	"cmd/credential-broker/whois":       {ours: []string{"broker", "broker/auditlog"}},
+	"cmd/credential-broker/advice":      {ours: []string{"broker", "cmd/credential-broker/config"}},
 	"cmd/credential-broker/explain": {
 		ours: []string{
 			"broker", "policy", "broker/httpapi", "broker/idtoken", "cmd/credential-broker/advice", "cmd/credential-broker/config",

@@ -18,10 +18,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"credential-broker/broker"
 	"credential-broker/broker/telemetry"
+	"credential-broker/cmd/credential-broker/commandline"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/serve"
@@ -100,22 +99,27 @@ func main() {
 // run is the program. It returns its exit code.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	var c commands
-	exited := false
-	parser, err := kong.New(&c, kong.Name("credential-broker"), kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
-		kong.Description("Temporary AWS credentials, confined to a tenant's prefix, for callers with a token."))
-	if err != nil {
-		return fail(stderr, err)
-	}
-	command, err := parser.Parse(args)
-	if exited { // -h
+	command, err := theCommandLine(lookup).Parse(&c, args)
+	var help commandline.Help
+	if errors.As(err, &help) {
+		_, _ = fmt.Fprint(stdout, help.Text)
 		return exitOK
 	}
-	if err == nil {
-		err = command.Run(&world{ctx, c.Config, lookup, stdout, stderr})
-	} else {
-		err = usageError{err}
+	if err != nil {
+		return fail(stderr, usageError{err})
 	}
+	runs, ok := command.(interface{ Run(w *world) error })
+	if !ok {
+		return fail(stderr, fmt.Errorf("shouldn't happen: %T is no command", command))
+	}
+	err = runs.Run(&world{ctx, c.Config, lookup, stdout, stderr})
 	return fail(stderr, err)
+}
+
+func theCommandLine(lookup func(string) (string, bool)) commandline.Program {
+	return commandline.Program{
+		Name: "credential-broker", Description: "Temporary AWS credentials, confined to a tenant's prefix, for callers with a token.", Lookup: lookup,
+	}
 }
 
 // usageError is the caller's or the operator's mistake.

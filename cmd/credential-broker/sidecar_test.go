@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
+
+	"credential-broker/cmd/credential-broker/commandline"
 )
 
 // container is what of a container the tests of the manifests look at.
@@ -71,21 +72,13 @@ func containers(t *testing.T, file string) map[string]container {
 
 // What the manifests say is what the program reads, and what fits together.
 func TestTheSidecarsManifests(t *testing.T) {
-	parser, err := kong.New(&commands{})
+	names, err := commandline.Variables(&commands{}, "agent")
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := map[string]bool{}
-	for _, command := range parser.Model.Leaves(false) {
-		if command.Name == "agent" {
-			for _, group := range command.AllFlags(false) {
-				for _, flag := range group {
-					for _, name := range flag.Envs {
-						known[name] = true
-					}
-				}
-			}
-		}
+	for _, name := range names {
+		known[name] = true
 	}
 	all := containers(t, "sidecar.yaml")
 	agent, program := all["credentials"], all["program"]
@@ -123,12 +116,9 @@ func TestTheSidecarsManifests(t *testing.T) {
 		t.Errorf("the command is %q", agent.Args)
 	}
 	// An empty variable, as the patch has it, is none.
-	t.Setenv("BROKER_URL", "https://broker.example")
-	t.Setenv("BROKER_TOKEN_FILE", "")
+	environment := map[string]string{"BROKER_URL": "https://broker.example", "BROKER_TOKEN_FILE": ""}
 	var c commands
-	if parser, err = kong.New(&c); err == nil {
-		_, err = parser.Parse([]string{"process", "--client-id", "x"})
-	}
+	_, err = theCommandLine(func(name string) (string, bool) { v, ok := environment[name]; return v, ok }).Parse(&c, []string{"process", "--client-id", "x"})
 	if err != nil || c.Process.TokenFile != "" || c.Process.BrokerURL != "https://broker.example" {
 		t.Errorf("%+v, %v", c.Process.backendFlags, err)
 	}
