@@ -1,12 +1,11 @@
 package broker
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,31 +40,31 @@ const (
 // secret: a token appears as its SHA-256. Who asked is in it only where a token
 // has proved it.
 type Record struct {
-	V            int        `json:"v"` // RecordVersion
-	Time         time.Time  `json:"time"`
-	Action       Action     `json:"action"`
-	Decision     string     `json:"decision"` // Allow or Deny
-	Code         Class      `json:"code,omitempty"`
-	Reason       string     `json:"reason,omitempty"`
-	RequestID    string     `json:"request_id,omitempty"` // absent in ActionAudit alone
-	Issuer       string     `json:"issuer,omitempty"`
-	Subject      string     `json:"subject,omitempty"`
-	Client       string     `json:"client,omitempty"`
-	Tenant       string     `json:"tenant,omitempty"`
-	Grant        string     `json:"grant,omitempty"`
-	RoleARN      string     `json:"role_arn,omitempty"`
-	Bucket       string     `json:"bucket,omitempty"`
-	Prefix       string     `json:"prefix,omitempty"`
-	Access       []string   `json:"access,omitempty"`
-	User         string     `json:"user,omitempty"` // the opaque {user}; in mode minted the source identity too
-	SessionName  string     `json:"session_name,omitempty"`
-	AccessKeyID  string     `json:"access_key_id,omitempty"`
-	Expiration   *time.Time `json:"expiration,omitempty"`
-	Source       Source     `json:"source,omitempty"`
-	PolicySHA256 string     `json:"policy_sha256,omitempty"`
-	TokenSHA256  string     `json:"token_sha256,omitempty"`
-	Address      string     `json:"address,omitempty"`
-	UserAgent    string     `json:"user_agent,omitempty"`
+	V            int       `json:"v"` // RecordVersion
+	Time         time.Time `json:"time"`
+	Action       Action    `json:"action"`
+	Decision     string    `json:"decision"` // Allow or Deny
+	Code         Class     `json:"code,omitempty"`
+	Reason       string    `json:"reason,omitempty"`
+	RequestID    string    `json:"request_id,omitempty"` // absent in ActionAudit alone
+	Issuer       string    `json:"issuer,omitempty"`
+	Subject      string    `json:"subject,omitempty"`
+	Client       string    `json:"client,omitempty"`
+	Tenant       string    `json:"tenant,omitempty"`
+	Grant        string    `json:"grant,omitempty"`
+	RoleARN      string    `json:"role_arn,omitempty"`
+	Bucket       string    `json:"bucket,omitempty"`
+	Prefix       string    `json:"prefix,omitempty"`
+	Access       []string  `json:"access,omitempty"`
+	User         string    `json:"user,omitempty"` // the opaque {user}; in mode minted the source identity too
+	SessionName  string    `json:"session_name,omitempty"`
+	AccessKeyID  string    `json:"access_key_id,omitempty"`
+	Expiration   time.Time `json:"expiration,omitzero"`
+	Source       Source    `json:"source,omitempty"`
+	PolicySHA256 string    `json:"policy_sha256,omitempty"`
+	TokenSHA256  string    `json:"token_sha256,omitempty"`
+	Address      string    `json:"address,omitempty"`
+	UserAgent    string    `json:"user_agent,omitempty"`
 }
 
 // Auditor keeps the records. Record returns only when the record is as safe as
@@ -81,17 +80,67 @@ const maxReason = 1024
 
 // Line returns the record as JSON with a newline at its end, and none inside.
 func (r Record) Line() ([]byte, error) {
+	return r.AppendLine(make([]byte, 0, 1024)) // a record of an exchange has 700 to 900 bytes
+}
+
+// AppendLine appends what Line returns: byte for byte what encoding/json makes of the
+// record without escaping for HTML, and nothing on an error.
+func (r Record) AppendLine(to []byte) ([]byte, error) {
 	if len(r.Reason) > maxReason {
 		r.Reason = strings.ToValidUTF8(r.Reason[:maxReason], "") + "…"
 	}
-	var line bytes.Buffer
-	line.Grow(1024) // a record of an exchange has 700 to 900 bytes
-	enc := json.NewEncoder(&line)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(r); err != nil {
-		return nil, fmt.Errorf("write audit record: %w", err)
+	line := append(to, `{"v":`...)
+	line = strconv.AppendInt(line, int64(r.V), 10)
+	line, err := appendTime(append(line, `,"time":`...), r.Time)
+	if err != nil {
+		return to, fmt.Errorf("write audit record: time: %w", err)
 	}
-	return line.Bytes(), nil
+	line = AppendJSON(append(line, `,"action":`...), string(r.Action))
+	line = AppendJSON(append(line, `,"decision":`...), r.Decision)
+	line = appendMember(line, `,"code":`, string(r.Code))
+	line = appendMember(line, `,"reason":`, r.Reason)
+	line = appendMember(line, `,"request_id":`, r.RequestID)
+	line = appendMember(line, `,"issuer":`, r.Issuer)
+	line = appendMember(line, `,"subject":`, r.Subject)
+	line = appendMember(line, `,"client":`, r.Client)
+	line = appendMember(line, `,"tenant":`, r.Tenant)
+	line = appendMember(line, `,"grant":`, r.Grant)
+	line = appendMember(line, `,"role_arn":`, r.RoleARN)
+	line = appendMember(line, `,"bucket":`, r.Bucket)
+	line = appendMember(line, `,"prefix":`, r.Prefix)
+	for i, right := range r.Access {
+		if i == 0 {
+			line = append(line, `,"access":[`...)
+		} else {
+			line = append(line, ',')
+		}
+		line = AppendJSON(line, right)
+	}
+	if len(r.Access) > 0 {
+		line = append(line, ']')
+	}
+	line = appendMember(line, `,"user":`, r.User)
+	line = appendMember(line, `,"session_name":`, r.SessionName)
+	line = appendMember(line, `,"access_key_id":`, r.AccessKeyID)
+	if !r.Expiration.IsZero() {
+		if line, err = appendTime(append(line, `,"expiration":`...), r.Expiration); err != nil {
+			return to, fmt.Errorf("write audit record: expiration: %w", err)
+		}
+	}
+	line = appendMember(line, `,"source":`, string(r.Source))
+	line = appendMember(line, `,"policy_sha256":`, r.PolicySHA256)
+	line = appendMember(line, `,"token_sha256":`, r.TokenSHA256)
+	line = appendMember(line, `,"address":`, r.Address)
+	line = appendMember(line, `,"user_agent":`, r.UserAgent)
+	return append(line, "}\n"...), nil
+}
+
+// appendMember appends a member, if it has a value.
+func appendMember(to []byte, name, value string) []byte {
+	if value == "" {
+		return to
+	}
+	return AppendJSON(append(to, name...), value)
 }
 
 // AuditLog writes records to what never blocks and never breaks, such as memory.
@@ -124,18 +173,18 @@ func (a *AuditLog) Record(_ context.Context, r Record) error {
 	return nil
 }
 
-func (b *Broker) newRecord(action Action, req Request) *Record {
-	return &Record{
-		V: RecordVersion, Time: b.cfg.Now().UTC(), Action: action, RequestID: req.ID, TokenSHA256: req.Token.SHA256(),
-		Address: req.Address, UserAgent: req.UserAgent,
-	}
+func (b *Broker) newRecord(action Action, req Request) Record {
+	return Record{V: RecordVersion, Time: b.cfg.Now().UTC(), Action: action, RequestID: req.ID, Address: req.Address, UserAgent: req.UserAgent}
 }
 
-// conclude writes the record of what came of it. It returns err; where there is
+// conclude writes the record of what came of a request. It returns err; where there is
 // none and the record cannot be written, ErrBusy: nothing may be released. What is
 // refused stays refused as it was.
-func (b *Broker) conclude(ctx context.Context, record *Record, err error) error {
+func (b *Broker) conclude(ctx context.Context, record *Record, token Secret, err error) error {
 	record.Decision = Allow
+	if record.TokenSHA256 == "" {
+		record.TokenSHA256 = token.SHA256()
+	}
 	if err != nil {
 		record.Decision, record.Code, record.Reason = Deny, ClassOf(err), Redact(err.Error())
 	}
@@ -154,7 +203,8 @@ func (b *Broker) conclude(ctx context.Context, record *Record, err error) error 
 // for anything: it brings no token, or cannot be read, or comes too often. It
 // returns err, which is why.
 func (b *Broker) Refuse(ctx context.Context, action Action, req Request, err error) error {
-	return b.conclude(ctx, b.newRecord(action, req), err)
+	record := b.newRecord(action, req)
+	return b.conclude(ctx, &record, req.Token, err)
 }
 
 // name fills in who is asking.

@@ -18,8 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"credential-broker/policy"
 )
 
 // Verifier proves an identity from a token.
@@ -134,8 +132,8 @@ type Request struct {
 // there are no credentials.
 func (b *Broker) Exchange(ctx context.Context, req Request) (Credentials, error) {
 	record := b.newRecord(ActionCredentials, req)
-	creds, err := b.exchange(ctx, req, record)
-	if err := b.conclude(ctx, record, err); err != nil {
+	creds, err := b.exchange(ctx, req, &record)
+	if err := b.conclude(ctx, &record, req.Token, err); err != nil {
 		return Credentials{}, err
 	}
 	return creds, nil
@@ -157,7 +155,7 @@ func (b *Broker) exchange(ctx context.Context, req Request, record *Record) (Cre
 	if err := creds.validate(order, asked); err != nil {
 		return Credentials{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
-	record.AccessKeyID, record.Expiration, record.Source = creds.AccessKeyID, &creds.Expiration, creds.Source
+	record.AccessKeyID, record.Expiration, record.Source = creds.AccessKeyID, creds.Expiration, creds.Source
 	return creds, nil
 }
 
@@ -170,21 +168,11 @@ func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Expla
 	if err != nil {
 		return Order{}, err
 	}
-	scope, err := b.decide(ctx, id, req, e)
+	p, err := b.planned(ctx, id, req, record, e)
 	if err != nil {
 		return Order{}, err
 	}
-	record.place(scope)
-	if b.cfg.Revoked.Tenants[scope.Tenant.String()] {
-		return Order{}, fmt.Errorf("%w: tenant %q", ErrRevoked, scope.Tenant)
-	}
-	document, err := policy.Generate(scope.S3)
-	if err != nil {
-		return Order{}, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	order := b.order(id, req.Token, scope, document)
-	record.SessionName, record.PolicySHA256 = order.SessionName, order.Document.Digest()
-	return order, nil
+	return b.order(id, req.Token, p), nil
 }
 
 // decide finds the scope, and tells who wants to know how it goes.
@@ -203,8 +191,8 @@ func (b *Broker) decide(ctx context.Context, id Identity, req Request, e *Explan
 // would need the request to name one and does not get it, is left out.
 func (b *Broker) Grants(ctx context.Context, req Request) ([]Scope, error) {
 	record := b.newRecord(ActionGrants, req)
-	scopes, err := b.grants(ctx, req, record)
-	if err := b.conclude(ctx, record, err); err != nil {
+	scopes, err := b.grants(ctx, req, &record)
+	if err := b.conclude(ctx, &record, req.Token, err); err != nil {
 		return nil, err
 	}
 	return scopes, nil
@@ -237,11 +225,11 @@ func (b *Broker) grants(ctx context.Context, req Request, record *Record) ([]Sco
 // the record is written: what ends access does not wait for it.
 func (b *Broker) Forget(ctx context.Context, req Request) error {
 	record := b.newRecord(ActionForget, req)
-	id, err := b.identify(ctx, req.Token, record)
+	id, err := b.identify(ctx, req.Token, &record)
 	if err == nil && b.cfg.Forgetter != nil {
 		b.cfg.Forgetter.Forget(id.Issuer, id.Subject)
 	}
-	return b.conclude(ctx, record, err)
+	return b.conclude(ctx, &record, req.Token, err)
 }
 
 // identify verifies the token and refuses a subject that has been shut out, whose
@@ -261,18 +249,18 @@ func (b *Broker) identify(ctx context.Context, token Secret, record *Record) (Id
 	return id, nil
 }
 
-func (b *Broker) order(id Identity, token Secret, scope Scope, document policy.Document) Order {
+func (b *Broker) order(id Identity, token Secret, p *plan) Order {
 	// The wall clock alone, so that two orders under one token end at exactly the
 	// same instant: the token's.
 	now := b.cfg.Now().Round(0)
-	life := lifetime(scope, id.Expiry, now)
+	life := lifetime(p.scope, id.Expiry, now)
 	return Order{
 		Revision:    b.cfg.Revision,
 		Identity:    id,
 		Token:       token,
-		Scope:       scope,
-		Document:    document,
-		SessionName: SessionName(id.Issuer, id.Subject, scope.Tenant),
+		Scope:       p.scope,
+		Document:    p.document,
+		SessionName: p.sessionName,
 		Lifetime:    life.Truncate(time.Second), // STS counts in seconds
 		NotAfter:    now.Add(life),
 	}

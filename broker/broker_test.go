@@ -137,7 +137,7 @@ func TestAGoodTokenGetsItsTenantsScopeAndARecord(t *testing.T) {
 		Issuer: "https://acme.eu.auth0.com/", Subject: "auth0|alice", Client: "spa", Tenant: "org_acme", Grant: "uploads",
 		RoleARN: "arn:aws:iam::123456789012:role/path/uploads", Bucket: "acme-uploads", Prefix: "tenants/org_acme/",
 		Access: []string{"list", "read", "write", "delete"}, SessionName: name, AccessKeyID: "ASIAEXAMPLE",
-		Expiration: &expiration, Source: broker.FromSTS, PolicySHA256: w.orders[0].Document.Digest(),
+		Expiration: expiration, Source: broker.FromSTS, PolicySHA256: w.orders[0].Document.Digest(),
 		TokenSHA256: broker.NewSecret("canary-token").SHA256(), Address: "192.0.2.1", UserAgent: "test",
 	}
 	if diff := cmp.Diff(want, w.lastRecord(t)); diff != "" {
@@ -364,7 +364,7 @@ func TestARecordThatIsNotWrittenIsAnError(t *testing.T) {
 	}
 	var log bytes.Buffer
 	year := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // which RFC 3339, and so JSON, cannot say
-	if err := broker.NewAuditLog(&log).Record(t.Context(), broker.Record{Expiration: &year}); err == nil || log.Len() != 0 {
+	if err := broker.NewAuditLog(&log).Record(t.Context(), broker.Record{Expiration: year}); err == nil || log.Len() != 0 {
 		t.Errorf("what cannot be said: %v, written %q", err, &log)
 	}
 }

@@ -28,7 +28,8 @@ type Considered struct {
 // record.
 func (b *Broker) Explain(ctx context.Context, req Request) Explanation {
 	var e Explanation
-	order, err := b.plan(ctx, req, b.newRecord(ActionCredentials, req), &e)
+	record := b.newRecord(ActionCredentials, req)
+	order, err := b.plan(ctx, req, &record, &e)
 	if e.Err = err; err == nil {
 		e.Order, e.Unproved = order, policy.Confined(order.Document.String(), order.Scope.S3)
 	}

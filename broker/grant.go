@@ -124,7 +124,7 @@ func (r TenantRule) tenant(c Claims, requested string) (policy.Tenant, error) {
 	} else if requested == "" {
 		return policy.Tenant{}, fmt.Errorf("%w: the grant needs the parameter tenant", ErrInvalidRequest)
 	}
-	t, err := policy.ParseTenant(requested)
+	t, err := policy.ParseTenant(strings.Clone(requested)) // it is kept, and may be a part of something longer
 	if err != nil {
 		return policy.Tenant{}, fmt.Errorf("%w: %w", ErrInvalidTenant, err)
 	}

@@ -22,6 +22,11 @@ type Identity struct {
 	// its digest (RFC 7638), since a key may be replaced under its name. What was
 	// given for a token goes with the key that vouched for it.
 	KeyID, KeyThumbprint string
+
+	// Plans, if set, keeps what is decided for this identity. Whoever remembers the
+	// identity of a token gives it one of its own, and with it to whoever shows the
+	// token again.
+	Plans *Plans
 }
 
 // User returns the opaque name of the identity's issuer and subject.
@@ -64,7 +69,10 @@ func claimPath(name string) []string {
 // (Auth0: RBAC with "Add Permissions in the Access Token").
 func (c Claims) hasPermission(name string) bool {
 	list, _ := c["permissions"].([]any)
-	return slices.Contains(list, any(name))
+	return slices.ContainsFunc(list, func(p any) bool {
+		text, ok := p.(string)
+		return ok && text == name
+	})
 }
 
 // hasScope reports whether the space-separated string `scope` holds the name

@@ -54,7 +54,7 @@ func (l Logouts) none() bool  { return l.Verifier == nil && l.Sessions == nil &&
 // good gets new credentials. As with Forget, the record comes after.
 func (b *Broker) Logout(ctx context.Context, req Request) error {
 	record := b.newRecord(ActionLogout, req)
-	return b.conclude(ctx, record, b.logout(ctx, req.Token, record))
+	return b.conclude(ctx, &record, req.Token, b.logout(ctx, req.Token, &record))
 }
 
 func (b *Broker) logout(ctx context.Context, token Secret, record *Record) error {

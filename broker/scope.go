@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"credential-broker/policy"
@@ -57,7 +58,8 @@ func (g Grant) scope(id Identity, req Request) (Scope, error) {
 	if err != nil {
 		return Scope{}, err
 	}
-	s3, err := g.place(tenant, id.User())
+	user := id.User()
+	s3, err := g.place(tenant, user)
 	if err != nil { // a tenant whose name no bucket can have
 		return Scope{}, fmt.Errorf("%w: %w", ErrInvalidTenant, err)
 	}
@@ -69,14 +71,14 @@ func (g Grant) scope(id Identity, req Request) (Scope, error) {
 		s3.SourceIP = address.Unmap()
 	}
 	return Scope{
-		Grant: g.Name, Tenant: tenant, User: id.User(), RoleARN: g.RoleARN, Region: g.Region, S3: s3, Duration: g.Duration,
+		Grant: g.Name, Tenant: tenant, User: user, RoleARN: g.RoleARN, Region: g.Region, S3: s3, Duration: g.Duration,
 	}, nil
 }
 
 // narrow applies the request's access, path and duration. What is malformed is
 // ErrInvalidRequest, what would widen or leave nothing is ErrScopeNotAllowed.
 func (s Scope) narrow(req Request) (Scope, error) {
-	path, err := policy.ParsePath(req.Path)
+	path, err := policy.ParsePath(strings.Clone(req.Path)) // it is kept, and in the request it is a part of something longer
 	if err != nil {
 		return Scope{}, fmt.Errorf("%w: %w", ErrInvalidRequest, err)
 	}

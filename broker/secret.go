@@ -15,7 +15,13 @@ const redacted = "[redacted]"
 // of an unexported field of a struct that it prints: there it shows an address
 // and nothing else. The zero value is no secret. Secrets are immutable, so copies
 // may be shared between goroutines.
-type Secret struct{ plain *string }
+//
+// It is a pointer to text, and must be: of a pointer to a struct, fmt shows what is in
+// it where the verb is not for pointers.
+type Secret struct {
+	plain  *string
+	digest *Digest // nil: not made yet
+}
 
 // NewSecret keeps s; the empty string gives the zero value.
 func NewSecret(s string) Secret {
@@ -23,6 +29,19 @@ func NewSecret(s string) Secret {
 		return Secret{}
 	}
 	return Secret{plain: &s}
+}
+
+// NewToken is NewSecret for what is known by its digest, which is made here, once,
+// however often it is asked for.
+func NewToken(s string) Secret {
+	if s == "" {
+		return Secret{}
+	}
+	both := &struct {
+		text   string
+		digest Digest
+	}{s, sum(s)}
+	return Secret{plain: &both.text, digest: &both.digest}
 }
 
 // Reveal returns the plaintext, and "" for the zero value. It is the only way
@@ -37,15 +56,37 @@ func (s Secret) Reveal() string {
 // IsZero reports whether there is no secret.
 func (s Secret) IsZero() bool { return s.plain == nil }
 
-// SHA256 returns the hexadecimal SHA-256 of the plaintext, by which logs can
-// tell two tokens apart, and "" for the zero value. Use it only for values of
-// high entropy: a short secret can be found by its digest.
+// Digest is a SHA-256.
+type Digest [sha256.Size]byte
+
+// sum hashes a text without a copy of it on the heap, if it is no longer than tokens
+// usually are.
+func sum(text string) Digest {
+	var room [2048]byte
+	return sha256.Sum256(append(room[:0], text...))
+}
+
+// Digest returns the SHA-256 of the plaintext, and the zero value for the zero value.
+// Use it only for values of high entropy: a short secret can be found by its digest.
+func (s Secret) Digest() Digest {
+	switch {
+	case s.plain == nil:
+		return Digest{}
+	case s.digest != nil:
+		return *s.digest
+	default:
+		return sum(*s.plain)
+	}
+}
+
+// SHA256 returns the digest in hexadecimal, by which logs can tell two tokens apart,
+// and "" for the zero value.
 func (s Secret) SHA256() string {
 	if s.plain == nil {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(*s.plain))
-	return hex.EncodeToString(sum[:])
+	digest := s.Digest()
+	return hex.EncodeToString(digest[:])
 }
 
 // Format implements fmt.Formatter for every verb and flag.

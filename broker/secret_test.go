@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -18,7 +19,13 @@ const canary = "canary-4f2e"
 
 // CC25
 func TestASecretIsNotSeenHoweverItIsPrinted(t *testing.T) {
-	s := broker.NewSecret(canary)
+	for _, s := range []broker.Secret{broker.NewSecret(canary), broker.NewToken(canary)} {
+		notSeen(t, s)
+	}
+}
+
+func notSeen(t *testing.T, s broker.Secret) {
+	t.Helper()
 	type holder struct {
 		Public  broker.Secret
 		private broker.Secret
@@ -58,9 +65,18 @@ func TestASecretKeepsItsPlaintextAndTheEmptyOneIsNone(t *testing.T) {
 	if s := broker.NewSecret(""); !s.IsZero() || s.Reveal() != "" || s.SHA256() != "" {
 		t.Error("the empty string is a secret")
 	}
-	// echo -n canary-4f2e | sha256sum
-	if got := broker.NewSecret(canary).SHA256(); len(got) != 64 || got == broker.NewSecret("x").SHA256() {
-		t.Errorf("digest %q", got)
+	want := fmt.Sprintf("%x", sha256.Sum256([]byte(canary)))
+	for _, s := range []broker.Secret{broker.NewSecret(canary), broker.NewToken(canary)} {
+		if digest := s.Digest(); s.SHA256() != want || fmt.Sprintf("%x", digest[:]) != want || s.Reveal() != canary {
+			t.Errorf("digest %q, %x", s.SHA256(), s.Digest())
+		}
+	}
+	if s := broker.NewToken(""); !s.IsZero() || s.Digest() != (broker.Digest{}) {
+		t.Error("the empty string is a token")
+	}
+	long := strings.Repeat("x", 8192) // longer than the room that is there for it
+	if got := broker.NewToken(long).SHA256(); got != fmt.Sprintf("%x", sha256.Sum256([]byte(long))) {
+		t.Errorf("digest of something long: %s", got)
 	}
 }
 

@@ -318,7 +318,7 @@ func BenchmarkRecord(b *testing.B) {
 		V: 1, Time: end, Action: broker.ActionCredentials, Decision: broker.Allow, RequestID: strings.Repeat("a", 32), Issuer: "https://acme.eu.auth0.com/",
 		Subject: "auth0|0123456789abcdef", Client: strings.Repeat("c", 32), Tenant: "org_acme", Grant: "uploads", RoleARN: "arn:aws:iam::123456789012:role/tenant-uploads",
 		Bucket: "acme-uploads", Prefix: "tenants/org_acme/", Access: []string{"list", "read", "write", "delete"}, User: strings.Repeat("u", 52),
-		SessionName: "cb-" + strings.Repeat("s", 52), AccessKeyID: "ASIA0123456789ABCDEF", Expiration: &end, Source: broker.FromCache,
+		SessionName: "cb-" + strings.Repeat("s", 52), AccessKeyID: "ASIA0123456789ABCDEF", Expiration: end, Source: broker.FromCache,
 		PolicySHA256: strings.Repeat("f", 64), TokenSHA256: strings.Repeat("f", 64), Address: "192.0.2.1", UserAgent: "aws-sdk-go-v2/1.0",
 	}
 	for name, run := range map[string]func(*testing.B){

@@ -138,7 +138,7 @@ func TestTheSchemaRefusesWhatIsNoRecord(t *testing.T) {
 		line, err := broker.Record{
 			V: broker.RecordVersion, Time: at, Action: broker.ActionCredentials, Decision: broker.Allow, RequestID: "r", Issuer: "https://a/", Subject: "s", Client: "c",
 			Tenant: "t", Grant: "g", RoleARN: "arn:aws:iam::123456789012:role/r", Bucket: "bucket", Prefix: "t/", Access: []string{"read"}, User: "u", SessionName: "cb-x",
-			AccessKeyID: "ASIA", Expiration: &at, Source: broker.FromSTS, PolicySHA256: strings.Repeat("a", 64), TokenSHA256: strings.Repeat("b", 64), Address: "::1", UserAgent: "x",
+			AccessKeyID: "ASIA", Expiration: at, Source: broker.FromSTS, PolicySHA256: strings.Repeat("a", 64), TokenSHA256: strings.Repeat("b", 64), Address: "::1", UserAgent: "x",
 		}.Line()
 		if err != nil {
 			t.Fatal(err)

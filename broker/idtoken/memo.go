@@ -1,7 +1,6 @@
 package idtoken
 
 import (
-	"crypto/sha256"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -41,7 +40,7 @@ type memo struct {
 }
 
 // digest is the SHA-256 of a token.
-type digest [sha256.Size]byte
+type digest = broker.Digest
 
 // seen is a token that was checked to the end.
 type seen struct {

@@ -2,7 +2,6 @@ package idtoken
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,7 +21,7 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	if err != nil {
 		return broker.Identity{}, err
 	}
-	name := digest(sha256.Sum256([]byte(raw)))
+	name := token.Digest()
 	if said, known := v.memo.recall(name, v.now()); known {
 		return said.identity, said.err
 	}
@@ -43,6 +42,9 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	}
 	id.KeyID, id.KeyThumbprint = opened.header.kid, k.thumbprint
 	id.Claims = v.only(id.Claims)
+	if v.memo.good != nil {
+		id.Plans = &broker.Plans{} // of this token, and of no other
+	}
 	v.memo.accept(name, opened, id)
 	return id, nil
 }

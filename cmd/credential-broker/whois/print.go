@@ -67,8 +67,8 @@ func describe(r broker.Record) string {
 	return fmt.Sprintf("%s  %s; from %s, %s; request %s", r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), what, cmp.Or(r.Address, "–"), cmp.Or(r.UserAgent, "–"), cmp.Or(r.RequestID, "–"))
 }
 
-func instant(t *time.Time) string {
-	if t == nil {
+func instant(t time.Time) string {
+	if t.IsZero() {
 		return "–"
 	}
 	return t.UTC().Format(time.RFC3339)

@@ -298,7 +298,7 @@ func TestTheTableHasTheMembersOfTheRecord(t *testing.T) {
 	now := time.Now()
 	full := broker.Record{
 		V: 1, Time: now, Action: "a", Decision: "a", Code: "a", Reason: "a", RequestID: "a", Issuer: "a", Subject: "a", Client: "a", Tenant: "a", Grant: "a", RoleARN: "a", Bucket: "a", Prefix: "a",
-		Access: []string{"a"}, User: "a", SessionName: "a", AccessKeyID: "a", Expiration: &now, Source: "a", PolicySHA256: "a", TokenSHA256: "a", Address: "a", UserAgent: "a",
+		Access: []string{"a"}, User: "a", SessionName: "a", AccessKeyID: "a", Expiration: now, Source: "a", PolicySHA256: "a", TokenSHA256: "a", Address: "a", UserAgent: "a",
 	}
 	var members map[string]any
 	if err := json.Unmarshal(must(full.Line())(t), &members); err != nil {
