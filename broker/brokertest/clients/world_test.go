@@ -236,7 +236,7 @@ type status struct {
 }
 
 func (s *status) WriteHeader(code int) {
-	if s.code == 0 {
+	if s.code == 0 && code >= 200 { // before it, 100 Continue may come
 		s.code = code
 	}
 	s.ResponseWriter.WriteHeader(code)
