@@ -246,16 +246,16 @@ func Print(w io.Writer, r Report) {
 	last := ""
 	for _, c := range r.Cases {
 		if c.File != last {
-			_, _ = fmt.Fprintln(&text, c.File)
+			_, _ = fmt.Fprintln(&text, broker.Printable(c.File))
 			last = c.File
 		}
 		sign := "✔"
 		if !c.OK {
 			sign = "✘"
 		}
-		_, _ = fmt.Fprintf(&text, "  %s %s\n", sign, c.Name)
+		_, _ = fmt.Fprintf(&text, "  %s %s\n", sign, broker.Printable(c.Name))
 		for _, p := range c.Problems {
-			_, _ = fmt.Fprintf(&text, "      %s\n", p)
+			_, _ = fmt.Fprintf(&text, "      %s\n", broker.Printable(p))
 		}
 	}
 	_, _ = fmt.Fprintf(&text, "%d passed, %d failed\n", r.Passed, r.Failed)

@@ -378,7 +378,8 @@ func TestARemedyStandsBelowItsFinding(t *testing.T) {
 	var b bytes.Buffer
 	doctor.Print(&b, doctor.Finding{Name: "a", Status: doctor.Failed, Detail: "d", Remedy: "r"})
 	doctor.Print(&b, doctor.Finding{Name: "b", Status: doctor.NotProved, Remedy: "s"})
-	if want := "✘ a: d\n    → r\n– b: not proved\n    → s\n"; b.String() != want {
+	doctor.Print(&b, doctor.Finding{Name: "c\x1b[2K", Status: doctor.Failed, Detail: "https://x/\r✔ d", Remedy: "add https://x/\u009b"}) // of a token that nobody verified
+	if want := "✘ a: d\n    → r\n– b: not proved\n    → s\n✘ c\\u001b[2K: https://x/\\u000d✔ d\n    → add https://x/\\u009b\n"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
+
+	"credential-broker/broker"
 )
 
 // printer writes a verdict for people, in colour where it is told to.
@@ -115,8 +116,10 @@ func (p printer) policy(d *Policy) {
 		p.line("  %s not proved: %s", p.bad(), d.Problem)
 	}
 	var text bytes.Buffer
-	if json.Indent(&text, d.Document, "  ", "  ") == nil {
-		p.line("  %s", text.String())
+	if json.Indent(&text, d.Document, "", "  ") == nil {
+		for l := range strings.Lines(text.String()) {
+			p.line("  %s", strings.TrimRight(l, "\n"))
+		}
 	}
 }
 
@@ -141,21 +144,8 @@ func (p printer) in(colour, text string) painted {
 func (p printer) line(format string, args ...any) {
 	for i, a := range args {
 		if text, ok := a.(string); ok {
-			args[i] = printable(text)
+			args[i] = broker.Printable(text)
 		}
 	}
 	_, _ = fmt.Fprintf(p.to, format+"\n", args...)
-}
-
-// printable writes what is not printed as JSON writes it.
-func printable(text string) string {
-	var out strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) || r == '\n' {
-			out.WriteRune(r)
-		} else {
-			fmt.Fprintf(&out, "\\u%04x", r)
-		}
-	}
-	return out.String()
 }

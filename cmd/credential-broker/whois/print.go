@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
 
 	"credential-broker/broker"
 )
@@ -30,7 +29,7 @@ func Print(w io.Writer, r Result) {
 func (p Person) print(w *strings.Builder) {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%-8s %s\n", name, printable(value))
+			fmt.Fprintf(w, "%-8s %s\n", name, broker.Printable(value))
 		}
 	}
 	subject := cmp.Or(p.Subject, "nobody who was proved")
@@ -51,7 +50,7 @@ func (p Person) print(w *strings.Builder) {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "  %s\n", printable(describe(r)))
+		fmt.Fprintf(w, "  %s\n", broker.Printable(describe(r)))
 	}
 }
 
@@ -86,18 +85,4 @@ func (c Counts) Notes() []string {
 	note(c.Later, "record(s) are of a later version, which this program does not know")
 	note(c.Gaps, "record(s) tell of decisions that were refused while none could be written")
 	return notes
-}
-
-// printable keeps what a caller sent, as the name of his program, from the
-// terminal's own commands.
-func printable(text string) string {
-	var out strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) {
-			out.WriteRune(r)
-		} else {
-			fmt.Fprintf(&out, "\\u%04x", r)
-		}
-	}
-	return out.String()
 }
