@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -105,6 +106,22 @@ func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A gateway between may answer in JSON of the same form, and repeat what it was sent.
+func TestATokenThatIsRepeatedIsNotPassedOn(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.set(func(r *http.Request) *http.Response {
+			shown := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			body, _ := json.Marshal(map[string]string{"Code": "waf", "Message": "blocked: " + shown + " and eyJhbGciOiJSUzI1NiJ9.e30.x", "RequestId": shown})
+			return reply(403, string(body))
+		})
+		after(33 * time.Minute)
+		p := w.fails("waf")
+		if p.Message != "blocked: [redacted] and [redacted]" || p.RequestID != "[redacted]" {
+			t.Errorf("%+v", p)
+		}
+	})
 }
 
 func TestARefusalEndsWhatWasThere(t *testing.T) {

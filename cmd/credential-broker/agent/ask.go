@@ -68,7 +68,7 @@ func (a *asker) show(ctx context.Context, token broker.Secret) (*Credentials, er
 		return nil, unavailable(codeBrokerUnavailable, nil, "The broker's answer cannot be read: %s", brief(err))
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, refusal(response, body, r.URL.Host)
+		return nil, refusal(response, body, r.URL.Host, token)
 	}
 	creds, err := parse(body, a.format)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *asker) show(ctx context.Context, token broker.Secret) (*Credentials, er
 
 // refusal reads the broker's own words. What is not in them was said by something in
 // between, and passes.
-func refusal(response *http.Response, body []byte, host string) *Problem {
+func refusal(response *http.Response, body []byte, host string, token broker.Secret) *Problem {
 	var said struct{ Code, Message, RequestId string } //nolint:revive // as the broker spells it
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	if err := json.Unmarshal(body, &said); err != nil || media != "application/json" || said.Code == "" || response.StatusCode < 400 {
@@ -88,8 +88,8 @@ func refusal(response *http.Response, body []byte, host string) *Problem {
 		return p
 	}
 	return &Problem{
-		Status: response.StatusCode, Code: readable(said.Code, maxCode), Message: readable(said.Message, maxText),
-		RequestID: readable(said.RequestId, maxCode), RetryAfter: retryAfter(response.Header),
+		Status: response.StatusCode, Code: readable(without(token, said.Code), maxCode), Message: readable(without(token, said.Message), maxText),
+		RequestID: readable(without(token, said.RequestId), maxCode), RetryAfter: retryAfter(response.Header),
 		Final: slices.Contains([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden}, response.StatusCode),
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// OthersMayRead is the rule for a file's mode, on a system.
-func OthersMayRead(mode fs.FileMode, system string) bool { return othersMayRead(mode, system) }
+// OthersMay is the rule for a file's mode, on a system.
+func OthersMay(mode fs.FileMode, system string) bool { return othersMay(mode, system) }
 
 // Sleep makes what is held as old as if the machine had slept for d: timers stand
 // still in that time.
@@ -15,3 +15,6 @@ func (a *Agent) Sleep(d time.Duration) {
 	defer a.mu.Unlock()
 	a.good.Expiration = a.good.Expiration.Add(-d)
 }
+
+// Foreign is the rule for a file's owner.
+func Foreign(info fs.FileInfo) bool { return foreign(info) }

@@ -218,7 +218,7 @@ func TestTheAuthorizationIsMadeOnceForItsOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, path := range map[string]string{
-		"others can read it": file(t, "key", key, 0o604), "others can write it": file(t, "key", key, 0o602), "short": file(t, "key", key[:31], 0o600),
+		"others can read it": file(t, "key", key, 0o604), "others can write it": file(t, "key", key, 0o602), "its group can write it": file(t, "key", key, 0o620), "short": file(t, "key", key[:31], 0o600),
 		"empty": file(t, "key", "", 0o600), "a newline": file(t, "key", key+"\n", 0o600), "a space": file(t, "key", key+" "+key, 0o600),
 		"no ASCII": file(t, "key", key+"é", 0o600), "long": file(t, "key", strings.Repeat("a", 4097), 0o600), "a folder": t.TempDir(),
 		"a folder that is not there": filepath.Join(t.TempDir(), "x", "key"), "a link to nothing": link,

@@ -163,12 +163,9 @@ func (c *Client) problem(err error, secret broker.Secret) *Problem {
 		p.RetryAfter = retryAfter(refused.Response.Header)
 		return p
 	}
-	text := readable(refused.ErrorCode, maxCode)
+	text := readable(without(secret, refused.ErrorCode), maxCode)
 	if refused.ErrorDescription != "" {
-		text += ": " + readable(refused.ErrorDescription, maxText)
-	}
-	if s := secret.Reveal(); s != "" { // no endpoint ought to repeat it
-		text = strings.ReplaceAll(text, s, "[redacted]")
+		text += ": " + readable(without(secret, refused.ErrorDescription), maxText)
 	}
 	return &Problem{
 		Status: http.StatusForbidden, Code: codeTokenRefused, Final: true,
@@ -176,9 +173,19 @@ func (c *Client) problem(err error, secret broker.Secret) *Problem {
 	}
 }
 
-// readSmall reads a file of at most so many bytes. One that is private must not be
-// readable for others; for the group it may be, since Kubernetes gives mounted
-// secrets to a group (fsGroup). See othersMayRead for Windows.
+// without takes out of what an endpoint said the secret that it was shown, which none
+// ought to repeat, and what looks like a token. It goes before a text is cut.
+func without(secret broker.Secret, text string) string {
+	if s := secret.Reveal(); s != "" {
+		text = strings.ReplaceAll(text, s, "[redacted]")
+	}
+	return broker.Redact(text)
+}
+
+// readSmall reads a file of at most so many bytes. One that is private must be the
+// user's own, or the system's, and must not be readable for others; for the group it
+// may be, since Kubernetes gives mounted secrets to a group (fsGroup). See othersMay
+// for Windows.
 func readSmall(path string, limit int64, private bool) ([]byte, error) {
 	f, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -189,8 +196,11 @@ func readSmall(path string, limit int64, private bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode(); !mode.IsRegular() || private && othersMayRead(mode, runtime.GOOS) {
-		return nil, fmt.Errorf("%s has mode %s: it must be a file, and one with a secret in it must not be readable for others (chmod 600)", path, mode)
+	if mode := info.Mode(); !mode.IsRegular() || private && othersMay(mode, runtime.GOOS) {
+		return nil, fmt.Errorf("%s has mode %s: it must be a file, and one with a secret in it must not be readable for others, nor writable for its group (chmod 600)", path, mode)
+	}
+	if private && foreign(info) {
+		return nil, fmt.Errorf("%s belongs to another user, who could say what is in it", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
@@ -202,10 +212,10 @@ func readSmall(path string, limit int64, private bool) ([]byte, error) {
 	return data, nil
 }
 
-// othersMayRead tells whether a file's mode opens it to everybody. On Windows a mode
+// othersMay tells whether a file's mode opens it to everybody, or lets its group write. On Windows a mode
 // says nothing of that: Go makes it up from the read-only attribute, and who may read
 // is in the access control list, which is not looked at. There the file has to be in a
 // folder of the user's own.
-func othersMayRead(mode fs.FileMode, system string) bool {
-	return system != "windows" && mode.Perm()&0o007 != 0
+func othersMay(mode fs.FileMode, system string) bool {
+	return system != "windows" && mode.Perm()&0o027 != 0
 }

@@ -83,6 +83,7 @@ func TestWhyThereIsNoToken(t *testing.T) {
 		"a wrong secret":      {answer(401, `{"error":"access_denied","error_description":"Unauthorized"}`), 403, "token_refused", "acme.auth0.example refuses the client reports: access_denied: Unauthorized"},
 		"a client without it": {answer(403, `{"error":"access_denied","error_description":"no client-grant"}`), 403, "token_refused", "no client-grant"},
 		"a secret repeated":   {answer(401, `{"error":"access_denied","error_description":"not `+canary+`"}`), 403, "token_refused", "not [redacted]"},
+		"a secret cut in two": {answer(401, `{"error":"access_denied","error_description":"`+strings.Repeat("x", 297)+canary+`"}`), 403, "token_refused", "xxx[re"},
 		"an opaque token":     {answer(200, `{"access_token":"canary","token_type":"Bearer","expires_in":60}`), 403, "token_refused", "audience"},
 		"another type":        {answer(200, `{"access_token":"canary.a.b","token_type":"DPoP","expires_in":60}`), 403, "token_refused", "bearer"},
 		"no token":            {answer(200, `{}`), 503, "token_unavailable", "access_token"},
@@ -261,8 +262,8 @@ func TestOptionsAreChecked(t *testing.T) {
 
 // Go makes a mode up on Windows, 0666 or 0444: it would refuse every file.
 func TestAModeTellsNothingOnWindows(t *testing.T) {
-	for mode, others := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o604: true, 0o602: true, 0o601: true, 0o666: true, 0o444: true} {
-		if agent.OthersMayRead(mode, "linux") != others || agent.OthersMayRead(mode, "darwin") != others || agent.OthersMayRead(mode, "windows") {
+	for mode, others := range map[fs.FileMode]bool{0o600: false, 0o640: false, 0o604: true, 0o602: true, 0o601: true, 0o666: true, 0o444: true, 0o620: true, 0o660: true} {
+		if agent.OthersMay(mode, "linux") != others || agent.OthersMay(mode, "darwin") != others || agent.OthersMay(mode, "windows") {
 			t.Errorf("%o", mode)
 		}
 	}
