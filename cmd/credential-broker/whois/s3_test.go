@@ -231,13 +231,24 @@ func (w *world) bySQL(t *testing.T, files []string, want map[string]string, logg
 		}
 		return filepath.Join(folder, name)
 	}
-	// One more event, of a session that the broker gave to nobody.
-	stranger := strings.ReplaceAll(strings.SplitN(w.trail.String(), "\n", 2)[0], trailKey(t, w), "ASIASTRANGER00000000")
-	trail := write("trail.json", w.trail.String()+stranger+"\n")
+	// Sessions that the broker gave to nobody: one under a name of his, one under its
+	// holder's own. And one of a role that is none of the broker's.
+	first := strings.SplitN(w.trail.String(), "\n", 2)[0]
+	stranger := strings.ReplaceAll(first, trailKey(t, w), "ASIASTRANGER00000000")
+	named := regexp.MustCompile(`/cb-[a-z2-7]{52}"`).ReplaceAllString(stranger, `/x"`)
+	if named == stranger {
+		t.Fatal("no session name in " + first)
+	}
+	another := strings.ReplaceAll(stranger, "assumed-role/tenant-uploads/", "assumed-role/ci/")
+	trail := write("trail.json", w.trail.String()+stranger+"\n"+named+"\n"+another+"\n")
 	var csv strings.Builder
 	for _, m := range logged {
 		key, _ := url.PathUnescape(m[8])
 		fmt.Fprintf(&csv, "%s|%s|%s|%s|%s|%s|%s|%s\n", m[2], m[3], m[4], m[5], m[7], key, m[10], m[11])
+	}
+	m := logged[0] // the same two in the other log
+	for _, session := range []string{"tenant-uploads/x", "ci/cb-x"} {
+		fmt.Fprintf(&csv, "%s|%s|%s|%s|%s|%s|%s|%s\n", m[2], m[3], m[4], "arn:aws:sts::123456789012:assumed-role/"+session, m[7], "tenants/org_acme/x", m[10], m[11])
 	}
 	access := write("access.csv", csv.String())
 	columns := regexp.MustCompile("(?m)^  `?(\\w+)`? (int|string|array<string>),?$").FindAllStringSubmatch(string(must(os.ReadFile(deploy+"tables.sql"))(t)), -1)
@@ -260,7 +271,7 @@ CREATE TABLE s3_access_logs AS SELECT * FROM read_csv('%s', header = false, deli
 			known[r.Subject], _, _ = strings.Cut(strings.TrimPrefix(r.UserAgent, "test/"), "@")
 		}))(t)
 	}
-	for name, strangers := range map[string]int{"cloudtrail.sql": 1, "access-log.sql": 0} {
+	for name, strangers := range map[string]int{"cloudtrail.sql": 2, "access-log.sql": 1} {
 		var rows []struct {
 			ObjectKey string `json:"object_key"`
 			Subject   *string
