@@ -28,6 +28,9 @@ func (c iamCmd) Run(w *world) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if c.Subject != "" && cfg.WebIdentity.Mode == config.Forwarded {
+		_, _ = fmt.Fprintln(w.stderr, "credential-broker: mode forwarded: who shows STS his token himself names his session as he likes, and is not met by this; --tenant without --subject ends all sessions in the tenant")
+	}
 	out := json.NewEncoder(w.stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(printed)
