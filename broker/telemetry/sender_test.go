@@ -244,6 +244,7 @@ func TestTheSamplerIsTheEnvironments(t *testing.T) {
 			for _, path := range []string{"/a", "/healthz", "/readyz"} {
 				r := httptest.NewRequest(http.MethodGet, path, nil)
 				r.Header.Set("Traceparent", tc.parent)
+				r.Header.Set("Tracestate", "canary=1")
 				h.ServeHTTP(httptest.NewRecorder(), r)
 			}
 			if err := traces.Shutdown(t.Context()); err != nil {
@@ -252,7 +253,7 @@ func TestTheSamplerIsTheEnvironments(t *testing.T) {
 			if len(s.spans) != tc.spans {
 				t.Fatalf("%d spans, want %d", len(s.spans), tc.spans)
 			}
-			if tc.spans > 0 && (s.spans[0].GetName() != "GET /a" || s.spans[0].GetStatus().GetMessage() != "busy") {
+			if tc.spans > 0 && (s.spans[0].GetName() != "GET /a" || s.spans[0].GetStatus().GetMessage() != "busy" || s.spans[0].GetTraceState() != "") {
 				t.Errorf("%v", s.spans[0])
 			}
 		})

@@ -82,7 +82,8 @@ func (t *Traces) Shutdown(ctx context.Context) error {
 }
 
 // Handler begins a span for each request, as the child of what the caller's
-// traceparent names. Probes have none. Answered ends what it is to say.
+// traceparent names; his tracestate, a text of his own, goes no further. Probes have
+// none. Answered ends what it is to say.
 func (t *Traces) Handler(next http.Handler) http.Handler {
 	if t == nil {
 		return next
@@ -92,7 +93,8 @@ func (t *Traces) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		carrier := propagation.MapCarrier{"traceparent": r.Header.Get("Traceparent")}
+		ctx := propagation.TraceContext{}.Extract(r.Context(), carrier)
 		ctx, span := t.tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
 		next.ServeHTTP(w, r.WithContext(ctx))
