@@ -23,6 +23,11 @@ resource "aws_s3_bucket" "this" {
       condition     = !(contains(keys(local.wanted), each.key) && contains(keys(local.logs), each.key))
       error_message = "cloudtrail.log_bucket is a bucket of a grant: tenants could write the log of what they did."
     }
+    precondition { # of tenants to come, too
+      condition = !contains(keys(local.logs), each.key) || !anytrue([for g in var.grants :
+      can(regex("^${replace(replace(g.bucket, ".", "[.]"), "{tenant}", "[A-Za-z0-9_-]+")}$", each.key))])
+      error_message = "cloudtrail.log_bucket is the bucket that some tenant would have: he could write the log of what he did."
+    }
     precondition {
       condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", each.key))
       error_message = "${each.key} is not a name that a bucket can have: of a tenant that has capitals or an underscore there is none."

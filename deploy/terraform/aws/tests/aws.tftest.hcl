@@ -285,6 +285,16 @@ run "the_log_is_not_a_tenants_bucket" {
   expect_failures = [aws_s3_bucket.this]
 }
 
+run "nor_the_bucket_of_a_tenant_to_come" {
+  command = plan
+  variables {
+    cloudtrail = { enabled = true, log_bucket = "audit-files" }
+    grants     = [{ name = "own", role = "r", tenant = { claim = "org_id" }, bucket = "{tenant}-files", prefix = "u/{tenant}/", access = ["read"] }]
+    tenants    = ["acme"]
+  }
+  expect_failures = [aws_s3_bucket.this]
+}
+
 run "one_bucket_has_one_key" {
   command = plan
   variables {
