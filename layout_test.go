@@ -91,13 +91,16 @@ var table = map[string]rules{
 		ours: []string{
 			"broker", "broker/auditlog", "broker/telemetry", "cmd/credential-broker/account", "cmd/credential-broker/agent", "cmd/credential-broker/cases",
 			"cmd/credential-broker/commandline", "cmd/credential-broker/config", "cmd/credential-broker/doctor", "cmd/credential-broker/explain",
-			"cmd/credential-broker/serve", "cmd/credential-broker/whois",
+			"cmd/credential-broker/probe", "cmd/credential-broker/serve", "cmd/credential-broker/whois",
 		},
 	},
 	"cmd/credential-broker/commandline": {others: []string{"github.com/spf13/pflag"}},
 	"cmd/credential-broker/agent":       {ours: []string{"broker"}, others: []string{"golang.org/x/oauth2"}},
 	"cmd/credential-broker/whois":       {ours: []string{"broker", "broker/auditlog"}},
 	"cmd/credential-broker/advice":      {ours: []string{"broker", "cmd/credential-broker/config"}},
+	"cmd/credential-broker/probe": {
+		ours: []string{"broker", "policy", "broker/escape", "cmd/credential-broker/advice", "cmd/credential-broker/agent"},
+	},
 	"cmd/credential-broker/explain": {
 		ours: []string{
 			"broker", "policy", "broker/httpapi", "broker/idtoken", "cmd/credential-broker/advice", "cmd/credential-broker/config",

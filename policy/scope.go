@@ -24,6 +24,18 @@ func (p Partition) Domain() string {
 	return "amazonaws.com"
 }
 
+// PartitionOf returns the partition that a region is in.
+func PartitionOf(region string) Partition {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return AWSChina
+	case strings.HasPrefix(region, "us-gov-"):
+		return AWSUSGov
+	default:
+		return AWS
+	}
+}
+
 // Valid reports whether p is one of the known partitions.
 func (p Partition) Valid() bool { return p == AWS || p == AWSChina || p == AWSUSGov }
 

@@ -43,6 +43,7 @@ type commands struct {
 	Check       checkCmd       `cmd:"" help:"Read the configuration and print every problem in it; exit 2 if there is one."`
 	Schema      schemaCmd      `cmd:"" help:"Print the JSON Schema of the configuration file, or of an audit record."`
 	Doctor      doctorCmd      `cmd:"" help:"Prove on the running account that tenants are apart: the real exchange, every way out of its scope, and the way round the broker. It holds the broker's signing key in mode minted, so it runs where that may be. Exit 0 if everything is proved, 1 if not."`
+	Probe       probeCmd       `cmd:"" help:"Ask a running broker what callers ask, for a cron job or a sidecar: a good token must get credentials that work, a token for another audience none, and another tenant's object must stay shut. It leaves nothing behind, and reads no configuration file. Exit 1 if a check does not hold."`
 	Explain     explainCmd     `cmd:"" help:"Say what a token is answered, and why: claims, each grant, tenant, scope, session policy. It asks no STS and gives no credentials. Exit 1 where the request is refused."`
 	Test        testCmd        `cmd:"" help:"Hold the configuration against cases in files: claims and a request, and the scope or the code that has to come of them. Exit 1 where one does not hold."`
 	Whois       whoisCmd       `cmd:"" help:"Say who it was: from what CloudTrail or S3's access log holds to the caller, by the audit records. Exit 1 where nobody is found."`

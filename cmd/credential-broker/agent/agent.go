@@ -13,6 +13,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"credential-broker/broker"
 )
 
 const (
@@ -66,13 +68,38 @@ func New(o Options) (*Agent, error) {
 
 // Once gets credentials for a credential_process. Nothing is kept.
 func Once(ctx context.Context, o Options) (*Credentials, error) {
-	asker, err := o.asker(Process)
+	a, err := NewAsker(o, Process)
+	if err != nil {
+		return nil, err
+	}
+	return a.Ask(ctx)
+}
+
+// Asker asks the broker each time anew. It keeps its token and no credentials, and
+// may be used concurrently.
+type Asker struct{ asker *asker }
+
+// NewAsker checks the options; what is wrong with them is an OptionsError.
+func NewAsker(o Options, format Format) (*Asker, error) {
+	asker, err := o.asker(format)
 	if err != nil {
 		return nil, OptionsError{err}
 	}
+	return &Asker{asker}, nil
+}
+
+// Token returns the token that Ask shows next. An error is a *Problem.
+func (a *Asker) Token(ctx context.Context) (broker.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	creds, err := asker.ask(ctx)
+	return a.asker.source.Token(ctx, false)
+}
+
+// Ask gets credentials. An error is a *Problem.
+func (a *Asker) Ask(ctx context.Context) (*Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	creds, err := a.asker.ask(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -144,8 +144,8 @@ func sts(n, perSecond node) STS {
 		case name == "":
 		case name == s.Region || slices.Contains(s.FallbackRegions, name):
 			e.problem("given twice")
-		case s.Region != "" && partition(name) != partition(s.Region):
-			e.problem("is in partition %s, and sts.region in %s: its STS does not know the roles", partition(name), partition(s.Region))
+		case s.Region != "" && policy.PartitionOf(name) != policy.PartitionOf(s.Region):
+			e.problem("is in partition %s, and sts.region in %s: its STS does not know the roles", policy.PartitionOf(name), policy.PartitionOf(s.Region))
 		}
 		s.FallbackRegions = append(s.FallbackRegions, name)
 	}
@@ -335,18 +335,6 @@ func region(s string) (string, error) {
 		return "", fmt.Errorf("%q: not the name of an AWS region, such as ap-northeast-1", s)
 	}
 	return s, nil
-}
-
-// partition is the part of AWS that a region is in.
-func partition(region string) policy.Partition {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return policy.AWSChina
-	case strings.HasPrefix(region, "us-gov-"):
-		return policy.AWSUSGov
-	default:
-		return policy.AWS
-	}
 }
 
 var grantNameForm = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_-]{0,62}\z`)
