@@ -17,10 +17,17 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: peers client page ## every test, under the race detector, in random order
+test: peers client page policy-tests ## every test, under the race detector, in random order
 	go test -race -shuffle=on -timeout 20m ./... # the page in a browser takes two minutes, on a busy machine nine
 	go test ./.ci/mutants
 	@$(MAKE) --no-print-directory not-run
+
+# As a team's own CI does it: the program as it is built, a configuration, and the
+# cases that are kept beside it.
+.PHONY: policy-tests
+policy-tests: build ## the example configuration, checked and held against its cases by the built program
+	bin/credential-broker check --config deploy/config.example.yaml
+	bin/credential-broker test --config deploy/config.example.yaml deploy/policy-tests
 
 # go test hides what it skips. What is skipped for want of something is said here;
 # with CI=true the tests fail instead.
