@@ -221,7 +221,7 @@ func spread(d time.Duration, from, to float64) time.Duration {
 func (a *Agent) Get(ctx context.Context) (*Credentials, error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for waited := false; ; waited = true {
+	for {
 		a.mu.Lock()
 		good, problem, next, busy := a.good, a.problem, a.next, a.busy
 		now := time.Now()
@@ -229,7 +229,7 @@ func (a *Agent) Get(ctx context.Context) (*Credentials, error) {
 		case good != nil && now.Before(good.Expiration.Add(-floor)):
 			a.mu.Unlock()
 			return good, nil
-		case problem != nil && (waited || busy == nil && now.Before(next)):
+		case problem != nil && now.Before(next): // while an attempt is under way it is not
 			a.mu.Unlock()
 			said := *problem
 			said.RetryAfter = max(next.Sub(now), time.Second)

@@ -180,6 +180,53 @@ func TestARequestWaitsNoLongerThanAnSDKDoes(t *testing.T) {
 	}, func(w *world) { w.has("ASIA1") })
 }
 
+// What came of the last attempt is not the answer while another is under way.
+func TestARequestWaitsForTheNextAttempt(t *testing.T) {
+	inWorld(t, func(i *internet, _ *agent.Options) { i.broker = refuse(503, "sts_unavailable") }, func(w *world) {
+		w.fails("sts_unavailable")
+		w.set(func(r *http.Request) *http.Response { <-time.After(time.Second); return w.credentials(r) })
+		after(time.Second + time.Millisecond) // the pause is over, and the attempt has begun
+		w.has("ASIA2")
+	})
+}
+
+// An attempt that is due is asked for, though the timer has not struck.
+func TestARequestAsksForAnAttemptThatIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := agent.New(options(newInternet()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		a.Fail(&agent.Problem{Code: "before"}, 0) // nobody runs the agent, so that nothing comes of it
+		if _, err := a.Get(t.Context()); err == nil || time.Since(begin) != 1800*time.Millisecond {
+			t.Errorf("after %s: %v", time.Since(begin), err)
+		}
+		a.Fail(&agent.Problem{Code: "before"}, 0)
+		go a.Run(t.Context())
+		if got, err := a.Get(t.Context()); err != nil || got.AccessKeyID != "ASIA1" {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+// The log says how long a failure can be borne.
+func TestTheLogSaysHowLongWhatIsThereServes(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		until := time.Now().Add(59 * time.Minute)
+		w.set(refuse(503, "sts_unavailable"))
+		after(34 * time.Minute)
+		if want := `"served_until":"` + until.UTC().Format(time.RFC3339) + `"`; !strings.Contains(w.logged(), want) {
+			t.Errorf("no %s in\n%s", want, w.logged())
+		}
+	})
+	inWorld(t, func(i *internet, _ *agent.Options) { i.broker = away }, func(w *world) {
+		if strings.Contains(w.logged(), "served_until") {
+			t.Error(w.logged())
+		}
+	})
+}
+
 // A machine that sleeps wakes up with credentials that are over, and timers that are not.
 func TestWhatIsOverIsAskedForAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -270,6 +317,10 @@ func TestOnce(t *testing.T) {
 	}
 	if err != nil || !strings.HasPrefix(text.String(), `{"Version":1,"AccessKeyId":"ASIA1",`) {
 		t.Errorf("%s, %v", text.String(), err)
+	}
+	var mistake agent.OptionsError
+	if _, err := agent.Once(t.Context(), agent.Options{}); !errors.As(err, &mistake) {
+		t.Errorf("%v", err)
 	}
 	i.life = time.Second
 	if _, err := agent.Once(t.Context(), options(i)); err == nil {

@@ -18,3 +18,10 @@ func (a *Agent) Sleep(d time.Duration) {
 
 // Foreign is the rule for a file's owner.
 func Foreign(info fs.FileInfo) bool { return foreign(info) }
+
+// Fail makes the last attempt one that failed, after which another is due since d.
+func (a *Agent) Fail(p *Problem, d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.problem, a.busy, a.next = p, nil, time.Now().Add(-d)
+}

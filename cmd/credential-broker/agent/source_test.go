@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,33 @@ func TestARefusedTokenIsReplaced(t *testing.T) {
 			t.Errorf("%d tokens", n)
 		}
 	})
+}
+
+// Where no other token is to be had, the broker's words are the answer.
+func TestARefusalStaysWhereNoOtherTokenIsToBeHad(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.set(refuse(401, "invalid_token"))
+		w.mu.Lock()
+		w.tokens = away
+		w.mu.Unlock()
+		after(33 * time.Minute)
+		if p := w.fails("invalid_token"); p.Message != "why" || len(w.shown) != w.count(host) || slices.Contains(w.shown, "Bearer ") {
+			t.Errorf("%+v, shown %q", p, w.shown)
+		}
+	})
+}
+
+// Another token is asked for where the token is what was refused, and nowhere else.
+func TestATokenIsNotReplacedForWhatItDoesNotAllow(t *testing.T) {
+	for _, code := range []string{"no_grant", "missing_token"} {
+		inWorld(t, nil, func(w *world) {
+			w.set(refuse(403, code))
+			after(33 * time.Minute) // the token is old enough
+			if w.fails(code); w.count(tokenHost) != 1 || w.count(host) < 2 {
+				t.Errorf("%s: %d tokens, asked %d times", code, w.count(tokenHost), w.count(host))
+			}
+		})
+	}
 }
 
 func TestASecretCanBeRotated(t *testing.T) {
