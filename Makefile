@@ -18,8 +18,8 @@ help: ## list the targets
 
 .PHONY: test
 test: peers client page policy-tests ## every test, under the race detector, in random order
-	go test -race -shuffle=on -timeout 20m ./... # the page in a browser takes two minutes, on a busy machine nine
-	go test ./.ci/mutants
+	CLIENTS=elsewhere TERRAFORM=elsewhere go test -race -shuffle=on -timeout 20m ./... # the page in a browser takes two minutes, on a busy machine nine
+	go test ./.ci/mutants ./.ci/workflows
 	@$(MAKE) --no-print-directory not-run
 
 # As a team's own CI does it: the program as it is built, a configuration, and the
@@ -36,7 +36,7 @@ not-run:
 	@[ -x $(PEERS)/versitygw ] || echo "NOT RUN: the proof on versitygw: it is built on Linux, with the Go module proxy in reach"
 	@[ -x $(TOXIPROXY) ] || echo "NOT RUN: the chaos between broker, Auth0 and AWS: it needs toxiproxy, which is built with the Go module proxy in reach"
 	@unshare -Urn true 2>/dev/null || echo "NOT RUN: the proof on versitygw: this system gives no network namespace (as root it may)"
-	@echo "NOT RUN: deploy/terraform with OpenTofu: make terraform"
+	@$(UNLESS_CI) || exit 0; echo "NOT RUN: deploy/terraform with OpenTofu: make terraform"
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
 	@[ -e $(REDOCLY)/node_modules/.package-lock.json ] || echo "NOT RUN: the lint of the API's description: it needs Node.js, npm and the npm registry"
 	@[ -e $(DUCKDB)/node_modules/.package-lock.json ] || echo "NOT RUN: the SQL of deploy/audit: it needs Node.js, npm and the npm registry"
@@ -125,14 +125,17 @@ $(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-loc
 $(TOFU):
 	@echo "building OpenTofu: three minutes on an idle machine, once"
 	@mkdir -p $(PEERS)
-	cd $(STUB) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@ github.com/opentofu/opentofu/cmd/tofu || $(UNLESS_CI)
+	cd $(STUB) && CGO_ENABLED=0 go build -ldflags '-s -w' -o $@ github.com/opentofu/opentofu/cmd/tofu || $(UNLESS_CI)
+
+.PHONY: tofu
+tofu: $(TOFU) $(STUB)/bin/stub ## OpenTofu, and what stands in for its providers
 
 # What stands in for the providers.
 $(STUB)/bin/stub: $(STUB)/go.mod $(wildcard $(STUB)/stub/*.go)
-	cd $(STUB) && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/stub ./stub || $(UNLESS_CI)
+	cd $(STUB) && CGO_ENABLED=0 go build -ldflags '-s -w' -o bin/stub ./stub || $(UNLESS_CI)
 
 .PHONY: terraform
-terraform: $(TOFU) $(STUB)/bin/stub ## the tests of deploy/terraform; not yet a part of `make test`
+terraform: tofu ## the tests of deploy/terraform, with OpenTofu
 	TERRAFORM=1 go test ./broker/brokertest/tofu
 	TERRAFORM=1 go test -run 'Terraform|TheExample|TheComparison' ./cmd/credential-broker/...
 
@@ -166,7 +169,7 @@ $(CLIENTS)/node_modules/.package-lock.json: $(CLIENTS)/package.json $(CLIENTS)/u
 	@touch -c $@
 
 .PHONY: clients-test
-clients-test: clients ## deploy/clients.md with the real clients: three minutes of CPU, on a machine that does nothing else
+clients-test: clients $(TOFU) ## deploy/clients.md with the real clients: three minutes of CPU, on a machine that does nothing else
 	CLIENTS=1 go test -count=1 -timeout 30m -v ./broker/brokertest/clients
 
 # The demo builds its page itself; before the tests, so that their time is not spent on it.
@@ -225,6 +228,18 @@ $(HELM):
 $(DLINT): .ci/tools/dlint/go.sum .ci/tools/dlint/main.go
 	@mkdir -p $(TOOLS)
 	cd .ci/tools/dlint && CGO_ENABLED=0 go build -ldflags '-s -w' -o $@ .
+	@touch $@
+
+# What reads .goreleaser.yaml as GoReleaser does, without the rest of it.
+RELEASE := $(TOOLS)/release
+
+.PHONY: release-lint
+release-lint: $(RELEASE) ## .goreleaser.yaml, read as strictly as GoReleaser reads it
+	$(RELEASE) .goreleaser.yaml
+
+$(RELEASE): .ci/tools/release/go.sum .ci/tools/release/main.go
+	@mkdir -p $(TOOLS)
+	cd .ci/tools/release && CGO_ENABLED=0 go build -ldflags '-s -w' -o $@ .
 	@touch $@
 
 # A release's image, for both processors, with its bill of materials, by a buildx that is logged in.

@@ -73,10 +73,16 @@ func (r Resource) Text(name string) string {
 
 // New copies deploy for a test and chooses a folder, such as "terraform/aws".
 // The test is skipped unless it is asked for by TERRAFORM=1, as `make terraform`
-// does, which builds OpenTofu first: minutes, on a new machine.
+// does, which builds OpenTofu first: minutes, on a new machine. With CI=true it fails
+// then, unless TERRAFORM=elsewhere says that another stage asks for it.
 func New(t testing.TB, folder string) *Workspace {
 	t.Helper()
-	if os.Getenv("TERRAFORM") == "" {
+	switch asked := os.Getenv("TERRAFORM"); {
+	case asked == "elsewhere":
+		t.Skip("deploy/terraform is tested by another stage: make terraform")
+	case asked == "" && os.Getenv("CI") == "true":
+		t.Fatal("CI=true, and deploy/terraform is not tested: make terraform does so, or TERRAFORM=elsewhere says that another stage runs that")
+	case asked == "":
 		t.Skip("deploy/terraform is tested by make terraform")
 	}
 	cache, err := os.UserCacheDir()
