@@ -31,6 +31,7 @@ import (
 	"credential-broker/cmd/credential-broker/agent"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/explain"
+	"credential-broker/cmd/credential-broker/probe"
 	"credential-broker/cmd/credential-broker/serve"
 )
 
@@ -196,6 +197,8 @@ func held() map[string]reflect.Type {
 		"cmd/credential-broker/agent.Options":     reflect.TypeFor[agent.Options](),
 		"cmd/credential-broker/doctor.Options":    reflect.TypeFor[doctor.Options](),
 		"cmd/credential-broker/explain.Request":   reflect.TypeFor[explain.Request](),
+		"cmd/credential-broker/probe.Options":     reflect.TypeFor[probe.Options](),
+		"cmd/credential-broker/probe.Prober":      reflect.TypeFor[probe.Prober](),
 		"cmd/credential-broker/serve.Service":     reflect.TypeFor[serve.Service](),
 	}
 }
@@ -277,6 +280,7 @@ func TestNoTypeShowsTheSecretThatItHolds(t *testing.T) {
 		"cmd/credential-broker/agent.Client.SecretFile", "cmd/credential-broker/agent.Client.TokenURL",
 		"cmd/credential-broker/agent.Options.SecretFile", "cmd/credential-broker/agent.Options.TokenFile", "cmd/credential-broker/agent.Options.TokenURL",
 		"cmd/credential-broker/config.Audit.HashKey", "cmd/credential-broker/config.WebIdentity.SigningKeys", "cmd/credential-broker/doctor.ObjectName.Key",
+		"cmd/credential-broker/probe.Options.ForeignKey", "cmd/credential-broker/probe.Options.ForeignTokenFile", "cmd/credential-broker/probe.Options.OwnerTokenFile",
 	}
 	if names := types.texts(); !slices.Equal(names, harmless) {
 		t.Errorf("the fields that are called like a secret and are text are\n%s", strings.Join(names, "\n"))
