@@ -44,10 +44,11 @@ func (r RoleARN) SessionARN(sessionName string) string {
 	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", r.Partition(), r.Account(), r.Name(), sessionName)
 }
 
+// field returns the i-th field of the ARN, from 0; the zero value has none.
 func (r RoleARN) field(i int) string {
-	fields := strings.SplitN(r.text, ":", 6)
-	if len(fields) != 6 {
-		return ""
+	field, rest, _ := strings.Cut(r.text, ":")
+	for range i {
+		field, rest, _ = strings.Cut(rest, ":")
 	}
-	return fields[i]
+	return field
 }

@@ -63,6 +63,21 @@ func (a Access) Names() []string {
 	return names
 }
 
+// AppendJSON appends what Names returns as an array of JSON.
+func (a Access) AppendJSON(to []byte) []byte {
+	to = append(to, '[')
+	first := len(to)
+	for right := List; right <= Delete; right <<= 1 {
+		if a.Has(right) {
+			if len(to) > first {
+				to = append(to, ',')
+			}
+			to = append(append(append(to, '"'), right.name()...), '"')
+		}
+	}
+	return append(to, ']')
+}
+
 // String returns the names, separated by commas.
 func (a Access) String() string { return strings.Join(a.Names(), ",") }
 

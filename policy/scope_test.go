@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"strings"
@@ -107,4 +108,16 @@ func path(t testing.TB, s string) policy.Path {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func TestRightsAreWrittenAsTheirNames(t *testing.T) {
+	for a := policy.Access(0); a <= policy.List|policy.Read|policy.Write|policy.Delete; a++ {
+		want, err := json.Marshal(append([]string{}, a.Names()...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(a.AppendJSON([]byte("x"))); got != "x"+string(want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
 }

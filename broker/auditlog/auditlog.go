@@ -52,6 +52,9 @@ type Log struct {
 	cfg    Config
 	to     destination
 	queue  chan *entry
+	spare  sync.Pool // of *entry: nobody has one of them any more
+	room   []*entry  // of run alone: for what it writes
+	text   []byte    // likewise
 	stop   chan struct{}
 	ended  chan struct{} // closed when nothing is written any more
 	closed sync.Once
@@ -66,11 +69,13 @@ type Log struct {
 
 var _ broker.Auditor = (*Log)(nil)
 
-// entry is a record on its way.
+// entry is a record on its way. It is used again for another when run has said what
+// came of it, and has so let go of it.
 type entry struct {
-	line  []byte
-	state atomic.Int32 // waiting, then taken or abandoned, once
-	done  chan error   // capacity 1
+	line     []byte
+	state    atomic.Int32 // waiting, then taken or abandoned, once
+	done     chan error   // capacity 1
+	patience *time.Timer  // stopped while nobody waits
 }
 
 const (
@@ -125,24 +130,28 @@ func (l *Log) Record(_ context.Context, r broker.Record) error {
 
 func (l *Log) record(r broker.Record) error {
 	l.cfg.Pseudonyms.apply(&r)
-	line, err := r.Line()
-	if err != nil {
+	e := l.entry()
+	var err error
+	if e.line, err = r.AppendLine(e.line[:0]); err != nil {
+		l.spare.Put(e)
 		return err
 	}
-	e := &entry{line: line, done: make(chan error, 1)}
 	select {
 	case l.queue <- e:
 	default:
 		l.lose(1)
+		l.spare.Put(e)
 		return fmt.Errorf("write audit record: %d records wait already", maxWaiting)
 	}
-	patience := time.NewTimer(l.cfg.Wait)
-	defer patience.Stop()
+	e.patience.Reset(l.cfg.Wait)
 	select {
 	case err := <-e.done:
+		e.patience.Stop()
+		l.spare.Put(e) // the last that is done with it: another may have it from here on
 		return err
 	case <-l.ended:
-	case <-patience.C:
+		e.patience.Stop()
+	case <-e.patience.C:
 	}
 	if e.state.CompareAndSwap(waiting, abandoned) {
 		l.lose(1)
@@ -153,6 +162,17 @@ func (l *Log) record(r broker.Record) error {
 	default:
 		return fmt.Errorf("write audit record: not within %s", l.cfg.Wait)
 	}
+}
+
+// entry returns one that nobody has.
+func (l *Log) entry() *entry {
+	if e, ok := l.spare.Get().(*entry); ok {
+		e.state.Store(waiting)
+		return e
+	}
+	e := &entry{line: make([]byte, 0, 1024), done: make(chan error, 1), patience: time.NewTimer(l.cfg.Wait)} // a record has 700 to 900 bytes
+	e.patience.Stop()
+	return e
 }
 
 // Ready returns nil while records can be written: the last could, and the one

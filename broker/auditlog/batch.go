@@ -13,8 +13,10 @@ import (
 // piece. Before them goes the record of what was lost until now. Of what could be
 // written in part only, the lines that are whole are records.
 func (l *Log) write(first *entry) {
-	text, told := l.gap()
+	text, told := l.gap(l.text[:0])
 	batch, text := l.collect(first, text)
+	l.text = text
+	defer clear(batch) // run holds on to none
 	if len(text) == 0 {
 		return
 	}
@@ -47,7 +49,8 @@ func (l *Log) write(first *entry) {
 
 // collect takes what waits, as far as anybody still waits for it.
 func (l *Log) collect(first *entry, text []byte) ([]*entry, []byte) {
-	var batch []*entry
+	batch := l.room[:0]
+	defer func() { l.room = batch }()
 	for e := first; e != nil; {
 		if e.state.CompareAndSwap(waiting, taken) {
 			batch, text = append(batch, e), append(text, e.line...)
@@ -64,18 +67,18 @@ func (l *Log) collect(first *entry, text []byte) ([]*entry, []byte) {
 	return batch, text
 }
 
-// gap is the record of decisions that have none. It is also how a destination that
+// gap appends the record of decisions that have none. It is also how a destination that
 // failed is found to work again, since what is not ready is asked for nothing.
-func (l *Log) gap() (line []byte, told int) {
+func (l *Log) gap(to []byte) (line []byte, told int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost == 0 {
-		return nil, 0
+		return to, 0
 	}
 	line, _ = broker.Record{ // nothing in it could fail
 		V: broker.RecordVersion, Time: time.Now().UTC(), Action: broker.ActionAudit, Decision: broker.Deny, Code: broker.ErrBusy,
 		Reason: fmt.Sprintf("records could not be written from %s on: decisions that were refused without one: %d", l.since.UTC().Format(time.RFC3339), l.lost),
-	}.Line()
+	}.AppendLine(to)
 	return line, l.lost
 }
 

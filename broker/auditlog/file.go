@@ -46,6 +46,7 @@ func (t *lines) write(w io.Writer, p []byte) (int, error) {
 type file struct {
 	path string
 	f    *os.File
+	was  os.FileInfo // f, when it was opened
 	lines
 }
 
@@ -68,12 +69,7 @@ func (f *file) write(p []byte, again bool) (int, error) {
 // before each write, at under a microsecond: a rotated file that is compressed
 // right away would lose what is written to it afterwards.
 func (f *file) moved() bool {
-	there, err := os.Stat(f.path)
-	if err != nil {
-		return true
-	}
-	ours, err := f.f.Stat()
-	return err != nil || !os.SameFile(there, ours)
+	return !same(f.path, f.was)
 }
 
 // kept reports whether the file that is open is still one that somebody can read,
@@ -106,10 +102,15 @@ func (f *file) open() error {
 	if err != nil {
 		return err
 	}
+	was, err := opened.Stat()
+	if err != nil {
+		_ = opened.Close() // nothing was written
+		return err
+	}
 	if f.f != nil {
 		_ = f.f.Close() // every line was written
 	}
-	f.f = opened
+	f.f, f.was = opened, was
 	f.torn = torn(f.path, f.torn)
 	return nil
 }

@@ -23,7 +23,7 @@ type key struct {
 type origin struct {
 	revision, issuer, subject, client string
 
-	audience             string // all of them
+	audience             audience
 	keyID, keyThumbprint string
 	policy               string // digest
 }
@@ -32,11 +32,33 @@ func keyOf(o broker.Order) key {
 	id := o.Identity
 	return key{
 		origin: origin{
-			revision: o.Revision, issuer: id.Issuer, subject: id.Subject, client: id.Client, audience: joined(id.Audience),
+			revision: o.Revision, issuer: id.Issuer, subject: id.Subject, client: id.Client, audience: audienceOf(id.Audience),
 			keyID: id.KeyID, keyThumbprint: id.KeyThumbprint, policy: o.Document.Digest(),
 		},
 		scope: o.Scope,
 	}
+}
+
+// audience is a list, to be compared. Two are usual, an API and /userinfo, and stand as
+// they are.
+type audience struct {
+	n             int
+	first, second string
+	others        string
+}
+
+func audienceOf(list []string) audience {
+	a := audience{n: len(list)}
+	if len(list) > 0 {
+		a.first = list[0]
+	}
+	if len(list) > 1 {
+		a.second = list[1]
+	}
+	if len(list) > 2 {
+		a.others = joined(list[2:])
+	}
+	return a
 }
 
 // joined makes one text of a list. Each length is told, so that no two lists make

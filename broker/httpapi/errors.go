@@ -148,14 +148,22 @@ func challenge(class broker.Class) string {
 	}
 }
 
+// wholeBytes is what net/http holds back of an answer until its handler ends, so that
+// it says the length by itself (its bufferBeforeChunkingSize). Longer ones would be
+// sent in chunks.
+const wholeBytes = 2048
+
 // sendJSON writes an answer whole: exact type, since the AWS SDK for Go does not
 // read errors of "application/json; charset=…", and exact length.
 func sendJSON(c echo.Context, status int, body []byte) error {
 	h := c.Response().Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h["Content-Type"] = eventOf(c).json
+	head := c.Request().Method == http.MethodHead
+	if head || len(body) > wholeBytes {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	c.Response().WriteHeader(status)
-	if c.Request().Method == http.MethodHead {
+	if head {
 		return nil
 	}
 	_, err := c.Response().Write(body)

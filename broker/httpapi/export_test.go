@@ -13,7 +13,7 @@ func Labels(a *API) []string {
 
 // Routes are what the two ports answer: :: port → routes.
 func (a *API) Routes() map[string][]*echo.Route {
-	return map[string][]*echo.Route{"public": a.public.Routes(), "admin": a.admin.Routes()}
+	return map[string][]*echo.Route{"public": a.public.echo.Routes(), "admin": a.admin.echo.Routes()}
 }
 
 // Classes are the codes of the error table.

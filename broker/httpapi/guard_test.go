@@ -14,11 +14,11 @@ func TestAFormatThatIsNotKnownIsNotWritten(t *testing.T) {
 	creds := broker.Credentials{
 		AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: broker.NewSecret("s"), SessionToken: broker.NewSecret("t"), Expiration: now.Add(time.Hour),
 	}
-	if body, err := render(creds, formatContainer, now); err != nil || len(body) == 0 {
+	if body, err := render(nil, creds, formatContainer, now); err != nil || len(body) == 0 {
 		t.Fatalf("%q, %v", body, err)
 	}
 	for _, f := range []format{"", "xml"} {
-		if body, err := render(creds, f, now); err == nil || body != nil {
+		if body, err := render(nil, creds, f, now); err == nil || body != nil {
 			t.Errorf("%q: %q, %v", f, body, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -69,11 +70,16 @@ type Config struct {
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	cfg     Config
-	labels  map[string]string // :: route's pattern → what it is counted as
-	origins map[string]bool
-	public  *echo.Echo
-	admin   *echo.Echo
+	labels  map[string]string   // :: route's pattern → what it is counted as
+	origins map[string][]string // :: origin → itself, as a header's value
+	always  []header
+	exposed []string // Access-Control-Expose-Headers
+	json    []string // Content-Type
+	public  *port
+	admin   *port
 	shed    shed
+	ids     ids
+	events  sync.Pool // of *event
 }
 
 // New checks the configuration and makes the routes.
@@ -81,12 +87,13 @@ func New(cfg Config) (*API, error) {
 	if cfg.Broker == nil || cfg.Ready == nil || cfg.TokenBytes < 1 {
 		return nil, errors.New("make HTTP API: a broker, a readiness and a token limit are needed")
 	}
-	a := &API{cfg: cfg, origins: map[string]bool{}, labels: map[string]string{}}
+	a := &API{cfg: cfg, origins: map[string][]string{}, labels: map[string]string{}, always: always()}
+	a.exposed, a.json = []string{"X-Request-Id, Retry-After, WWW-Authenticate"}, []string{"application/json"}
 	for _, o := range cfg.AllowedOrigins {
 		if err := checkOrigin(o); err != nil {
 			return nil, fmt.Errorf("make HTTP API: %w", err)
 		}
-		a.origins[o] = true
+		a.origins[o] = []string{o}
 	}
 	if a.cfg.Log == nil {
 		a.cfg.Log = slog.New(slog.DiscardHandler)
@@ -94,10 +101,10 @@ func New(cfg Config) (*API, error) {
 	if a.cfg.Now == nil {
 		a.cfg.Now = time.Now
 	}
-	a.public, a.admin = a.newEcho(cfg.Observe), a.newEcho(nil)
+	a.public, a.admin = a.newPort(cfg.Observe), a.newPort(nil)
 	a.public.GET("/v1/credentials", a.guard(a.credentials))
 	a.public.POST("/v1/credentials", a.guard(a.credentials))
-	a.public.DELETE("/v1/credentials", a.guard(a.forget))
+	a.public.handle(http.MethodDelete, "/v1/credentials", a.guard(a.forget))
 	a.public.GET("/v1/grants", a.guard(a.grants))
 	a.public.GET(uppyPath, a.guard(a.credentials))
 	if len(cfg.ClientJS) > 0 {
@@ -120,7 +127,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Profiles {
 		profiles(a.admin)
 	}
-	for _, r := range a.public.Routes() {
+	for _, r := range a.public.echo.Routes() {
 		a.labels[r.Path] = label(r.Path)
 	}
 	return a, nil
@@ -135,16 +142,46 @@ func checkOrigin(s string) error {
 	return nil
 }
 
-// newEcho makes a port. Its requests are told to observe, which may be nil.
-func (a *API) newEcho(observe func(context.Context, Answer)) *echo.Echo {
+// port is what answers on one, with what goes around every route. That is put there
+// once, here: Echo's own middleware is put together anew at every request.
+type port struct {
+	echo   *echo.Echo
+	around func(echo.HandlerFunc) echo.HandlerFunc
+}
+
+// newPort makes a port. Its requests are told to observe, which may be nil.
+func (a *API) newPort(observe func(context.Context, Answer)) *port {
 	e := echo.New()
+	p := &port{e, func(h echo.HandlerFunc) echo.HandlerFunc { return a.around(observe, h) }}
 	e.HideBanner, e.HidePort = true, true
-	e.HTTPErrorHandler = a.sendError
+	// A route's handler never fails, see around: what comes here has found none.
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		_ = p.around(func(echo.Context) error { return err })(c)
+	}
 	e.IPExtractor = a.addressFrom()
 	e.Logger.SetLevel(99) // off: there is one event a request, and it is ours
-	e.Use(a.event(observe), a.audited, a.recover, a.headers, a.cors)
-	return e
+	return p
 }
+
+// ServeHTTP implements http.Handler.
+func (p *port) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodOptions {
+		p.echo.ServeHTTP(w, r)
+		return
+	}
+	c := p.echo.NewContext(r, w) // Echo has a handler of its own for these, which is no route's
+	p.echo.Router().Find(r.Method, echo.GetPath(r), c)
+	_ = p.around(c.Handler())(c) // never fails
+}
+
+// handle adds a route.
+func (p *port) handle(method, path string, h echo.HandlerFunc) { p.echo.Add(method, path, p.around(h)) }
+
+// GET adds a route.
+func (p *port) GET(path string, h echo.HandlerFunc) { p.handle(http.MethodGet, path, h) }
+
+// POST adds a route.
+func (p *port) POST(path string, h echo.HandlerFunc) { p.handle(http.MethodPost, path, h) }
 
 // addressFrom believes X-Forwarded-For from the configured proxies only. Echo's
 // default believes it from anybody.
@@ -182,11 +219,10 @@ func (a *API) credentials(c echo.Context) error {
 		return err
 	}
 	note.grant, note.source = creds.Scope.Grant, string(creds.Source)
-	body, err := render(creds, format, a.cfg.Now())
-	if err != nil {
+	if note.body, err = render(note.body[:0], creds, format, a.cfg.Now()); err != nil {
 		return err
 	}
-	return sendJSON(c, http.StatusOK, body)
+	return sendJSON(c, http.StatusOK, note.body)
 }
 
 // DELETE /v1/credentials
@@ -241,7 +277,7 @@ var description []byte
 // serve answers GET and HEAD.
 func (a *API) serve(path string, h echo.HandlerFunc) {
 	a.public.GET(path, h)
-	a.public.HEAD(path, h)
+	a.public.handle(http.MethodHead, path, h)
 }
 
 // GET /v1/client.js, GET /openapi.yaml

@@ -76,7 +76,7 @@ func (a *API) answer(c echo.Context, note *event, took time.Duration) Answer {
 
 // profiles serves net/http/pprof's: stacks and counts, and no memory's content. A
 // profile of time must end before the server's WriteTimeout: ?seconds=10.
-func profiles(e *echo.Echo) {
+func profiles(e *port) {
 	const at = "/debug/pprof/"
 	e.GET(at, echo.WrapHandler(http.HandlerFunc(pprof.Index)))
 	e.GET(at+":name", echo.WrapHandler(http.HandlerFunc(pprof.Index))) // heap, goroutine and the like

@@ -29,100 +29,79 @@ func (f format) check() error {
 	}
 }
 
-// container is the protocol of the AWS SDKs' container-credentials providers,
-// with the scope that was really given.
-// https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
-type container struct {
-	AccessKeyID     string `json:"AccessKeyId"`
-	SecretAccessKey string
-	Token           string
-	Expiration      string
-	AccountID       string `json:"AccountId"`
-	scope
+// The members' names of a format. What a secret is called differs most.
+type names struct {
+	key, secret, token, expiration string // of the credentials
+	bucket, region, prefix         string
+	access, grant                  string // "": not told
+	account                        string // likewise
 }
 
-// process is the output of a credential_process. It has SessionToken where the
-// container protocol has Token.
-// https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
-type process struct {
-	Version         int
-	AccessKeyID     string `json:"AccessKeyId"`
-	SecretAccessKey string
-	SessionToken    string
-	Expiration      string
-	AccountID       string `json:"AccountId"`
-	scope
+// namesOf are those of:
+//
+//   - container, the protocol of the AWS SDKs' container-credentials providers, with
+//     the scope that was really given.
+//     https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+//   - process, the output of a credential_process, with SessionToken where the
+//     container protocol has Token.
+//     https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
+//   - js, what providers of the AWS SDK for JavaScript and Uppy 6 return.
+//   - uppy, what Uppy 4 and 5 read from their Companion's /s3/sts, and the prefix,
+//     which a page needs to name its objects. The credentials are as STS has them.
+func namesOf(f format) (n names, ok bool) {
+	switch f {
+	case formatContainer:
+		return names{`{"AccessKeyId":`, `,"SecretAccessKey":`, `,"Token":`, `,"Expiration":"`, `,"Bucket":`, `,"Region":`, `,"Prefix":`, `,"Access":`, `,"Grant":`, `,"AccountId":`}, true
+	case formatProcess:
+		return names{`{"Version":1,"AccessKeyId":`, `,"SecretAccessKey":`, `,"SessionToken":`, `,"Expiration":"`, `,"Bucket":`, `,"Region":`, `,"Prefix":`, `,"Access":`, `,"Grant":`, `,"AccountId":`}, true
+	case formatJS:
+		return names{`{"credentials":{"accessKeyId":`, `,"secretAccessKey":`, `,"sessionToken":`, `,"expiration":"`, `},"bucket":`, `,"region":`, `,"prefix":`, `,"access":`, `,"grant":`, ""}, true
+	case formatUppy:
+		return names{`{"credentials":{"AccessKeyId":`, `,"SecretAccessKey":`, `,"SessionToken":`, `,"Expiration":"`, `},"bucket":`, `,"region":`, `,"prefix":`, "", "", ""}, true
+	default:
+		return names{}, false
+	}
 }
 
-type scope struct {
-	Bucket string
-	Region string
-	Prefix string
-	Access []string
-	Grant  string
-}
-
-// js is what providers of the AWS SDK for JavaScript and Uppy 6 return.
-type js struct {
-	Credentials jsCredentials `json:"credentials"`
-	Bucket      string        `json:"bucket"`
-	Region      string        `json:"region"`
-	Prefix      string        `json:"prefix"`
-	Access      []string      `json:"access"`
-	Grant       string        `json:"grant"`
-	ServerTime  string        `json:"serverTime"`
-}
-
-type jsCredentials struct {
-	AccessKeyID     string `json:"accessKeyId"`
-	SecretAccessKey string `json:"secretAccessKey"`
-	SessionToken    string `json:"sessionToken"`
-	Expiration      string `json:"expiration"`
-}
-
-// uppy is what Uppy 4 and 5 read from their Companion's /s3/sts, and the prefix,
-// which a page needs to name its objects.
-type uppy struct {
-	Credentials uppyCredentials `json:"credentials"`
-	Bucket      string          `json:"bucket"`
-	Region      string          `json:"region"`
-	Prefix      string          `json:"prefix"`
-}
-
-// uppyCredentials has its members' names as STS has them.
-type uppyCredentials struct {
-	AccessKeyID     string `json:"AccessKeyId"`
-	SecretAccessKey string
-	SessionToken    string
-	Expiration      string
-}
-
-// render writes credentials in a format. This file is where secrets leave the
-// process for their owner.
-func render(c broker.Credentials, f format, now time.Time) ([]byte, error) {
+// render appends credentials in a format. This file is where secrets leave the
+// process for their owner. It is written here at every hit, at a tenth of a
+// microsecond, and not kept: a body that is kept would hold the session token, the
+// largest part of an entry of the cache, once more.
+func render(to []byte, c broker.Credentials, f format, now time.Time) ([]byte, error) {
 	secret, session := c.SecretAccessKey.Reveal(), c.SessionToken.Reveal()
 	if c.AccessKeyID == "" || secret == "" || session == "" || c.Expiration.IsZero() {
 		// The AWS SDK for Go would take such an answer for good credentials.
-		return nil, errors.New("shouldn't happen: credentials with an empty part")
+		return to, errors.New("shouldn't happen: credentials with an empty part")
 	}
-	expiration, account := instant(c.Expiration), c.Scope.RoleARN.Account()
-	s := scopeOf(c.Scope)
-	switch f {
-	case formatContainer:
-		return marshal(container{c.AccessKeyID, secret, session, expiration, account, s})
-	case formatProcess:
-		return marshal(process{1, c.AccessKeyID, secret, session, expiration, account, s})
-	case formatJS:
-		return marshal(js{jsCredentials{c.AccessKeyID, secret, session, expiration}, s.Bucket, s.Region, s.Prefix, s.Access, s.Grant, instant(now)})
-	case formatUppy:
-		return marshal(uppy{uppyCredentials{c.AccessKeyID, secret, session, expiration}, s.Bucket, s.Region, s.Prefix})
-	default:
-		return nil, fmt.Errorf("shouldn't happen: format %q", string(f))
+	n, ok := namesOf(f)
+	if !ok {
+		return to, fmt.Errorf("shouldn't happen: format %q", string(f))
 	}
+	to = appendMember(to, n.key, c.AccessKeyID)
+	to = appendMember(to, n.secret, secret)
+	to = appendMember(to, n.token, session)
+	to = append(appendInstant(append(to, n.expiration...), c.Expiration), '"')
+	if n.account != "" {
+		to = appendMember(to, n.account, c.Scope.RoleARN.Account())
+	}
+	s := c.Scope
+	to = appendMember(to, n.bucket, s.S3.Bucket.String())
+	to = appendMember(to, n.region, s.Region)
+	to = appendMember(to, n.prefix, s.S3.Key())
+	if n.access != "" {
+		to = s.S3.Access.AppendJSON(append(to, n.access...))
+		to = appendMember(to, n.grant, s.Grant)
+	}
+	if f == formatJS {
+		to = append(appendInstant(append(to, `,"serverTime":"`...), now), '"')
+	}
+	return append(to, '}'), nil
 }
 
-func scopeOf(s broker.Scope) scope {
-	return scope{s.S3.Bucket.String(), s.Region, s.S3.Key(), s.S3.Access.Names(), s.Grant}
+// appendMember appends a member of an object, whose name comes with what stands
+// around it.
+func appendMember(to []byte, name, value string) []byte {
+	return broker.AppendJSON(append(to, name...), value)
 }
 
 // grantView is an element of the answer of /v1/grants. Duration is in seconds.
@@ -137,16 +116,19 @@ type grantView struct {
 
 func renderGrants(scopes []broker.Scope) ([]byte, error) {
 	views := make([]grantView, len(scopes))
-	for i, sc := range scopes {
-		s := scopeOf(sc)
-		views[i] = grantView{s.Grant, s.Bucket, s.Region, s.Prefix, s.Access, int(sc.Duration / time.Second)}
+	for i, s := range scopes {
+		views[i] = grantView{s.Grant, s.S3.Bucket.String(), s.Region, s.S3.Key(), s.S3.Access.Names(), int(s.Duration / time.Second)}
 	}
 	return marshal(map[string][]grantView{"Grants": views})
 }
 
 // instant writes a time as every SDK reads it: UTC, RFC 3339, ending in Z. The
 // JavaScript one refuses "+00:00".
-func instant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+func instant(t time.Time) string { return string(appendInstant(nil, t)) }
+
+func appendInstant(to []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(to, "2006-01-02T15:04:05Z")
+}
 
 // marshal writes JSON without escaping for HTML, which this never is.
 func marshal(v any) ([]byte, error) {

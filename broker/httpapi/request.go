@@ -97,12 +97,19 @@ func bearer(h http.Header, maxBytes int) (broker.Secret, error) {
 	case strings.ContainsAny(token, " \t,") || strings.Count(token, ".") != 2:
 		return broker.Secret{}, fmt.Errorf("%w: Authorization holds no compact JWT", broker.ErrInvalidToken)
 	}
-	return broker.NewSecret(token), nil
+	return broker.NewToken(token), nil
 }
 
 // read takes the parameters from the query and, on POST, from a JSON body; none
 // may stand in both.
 func read(c echo.Context) (parameters, error) {
+	p := parameters{Format: formatContainer}
+	if c.Path() == uppyPath {
+		p.Format = formatUppy
+	}
+	if c.Request().URL.RawQuery == "" && c.Request().Method == http.MethodGet { // as SDKs ask
+		return p, nil
+	}
 	given, err := fromQuery(c.Request().URL.RawQuery)
 	if err != nil {
 		return parameters{}, err
@@ -118,10 +125,6 @@ func read(c echo.Context) (parameters, error) {
 			}
 			given[name] = value
 		}
-	}
-	p := parameters{Format: formatContainer}
-	if c.Path() == uppyPath {
-		p.Format = formatUppy
 	}
 	for name, value := range given {
 		if !slices.Contains(known(c), name) {

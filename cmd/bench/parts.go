@@ -31,24 +31,7 @@ func (s spec) parts(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	verifierConfig := serve.VerifierConfig(cfg)
-	verifier, err := idtoken.New(verifierConfig)
-	if err != nil {
-		return "", err
-	}
-	if err := verifier.Start(ctx); err != nil {
-		return "", err
-	}
-	if err := verifier.Await(ctx); err != nil {
-		return "", err
-	}
-	assert, _, err := serve.NewWebIdentity(cfg.WebIdentity)
-	if err != nil {
-		return "", err
-	}
-	sts, err := awssts.New(awssts.Config{
-		Region: cfg.STS.Region, Endpoint: cfg.STS.Endpoint, Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: assert,
-	})
+	p, err := newParts(ctx, cfg)
 	if err != nil {
 		return "", err
 	}
@@ -64,7 +47,7 @@ func (s spec) parts(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	h, err := s.handler(cfg, verifier, sts, auditor, log)
+	h, err := s.handler(cfg, p, auditor, log)
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +61,37 @@ func (s spec) parts(ctx context.Context) (string, error) {
 	return l.Addr().String(), nil
 }
 
-func (s spec) handler(cfg config.Config, verifier *idtoken.Verifier, issuer broker.Issuer, auditor broker.Auditor, log *slog.Logger) (http.Handler, error) {
+// parts are those that ask others.
+type parts struct {
+	verifier *idtoken.Verifier
+	sts      *awssts.Client
+}
+
+// newParts makes them, and waits for the issuers' keys.
+func newParts(ctx context.Context, cfg config.Config) (parts, error) {
+	verifier, err := idtoken.New(serve.VerifierConfig(cfg))
+	if err != nil {
+		return parts{}, err
+	}
+	if err := verifier.Start(ctx); err != nil {
+		return parts{}, err
+	}
+	if err := verifier.Await(ctx); err != nil {
+		return parts{}, err
+	}
+	assert, _, err := serve.NewWebIdentity(cfg.WebIdentity)
+	if err != nil {
+		return parts{}, err
+	}
+	sts, err := awssts.New(awssts.Config{
+		Region: cfg.STS.Region, Endpoint: cfg.STS.Endpoint, Timeout: cfg.STS.Timeout, MaxConcurrent: cfg.STS.MaxConcurrent, PerSecond: cfg.STS.PerSecond, Assert: assert,
+	})
+	return parts{verifier, sts}, err
+}
+
+// handler wires them with the rest.
+func (s spec) handler(cfg config.Config, p parts, auditor broker.Auditor, log *slog.Logger) (http.Handler, error) {
+	var issuer broker.Issuer = p.sts
 	var observe func(context.Context, httpapi.Answer)
 	if s.has(partMetrics) {
 		m := telemetry.New(telemetry.Config{Routes: httpapi.Routes(), Codes: httpapi.Codes()})
@@ -100,13 +113,13 @@ func (s spec) handler(cfg config.Config, verifier *idtoken.Verifier, issuer brok
 			return nil, err
 		}
 	}
-	b, err := broker.New(broker.Config{Revision: cfg.Revision, Grants: cfg.Grants, Verifier: verifier, Issuer: issuer, Forgetter: cache, Auditor: auditor})
+	b, err := broker.New(broker.Config{Revision: cfg.Revision, Grants: cfg.Grants, Verifier: p.verifier, Issuer: issuer, Forgetter: cache, Auditor: auditor})
 	if err != nil {
 		return nil, err
 	}
 	api, err := httpapi.New(httpapi.Config{
 		Broker: b, Addresses: addresses, AllowedOrigins: cfg.AllowedOrigins, TrustedProxies: cfg.TrustedProxies, TokenBytes: cfg.TokenBytes,
-		Ready: verifier.Ready, Observe: observe, Log: log,
+		Ready: p.verifier.Ready, Observe: observe, Log: log,
 	})
 	if err != nil {
 		return nil, err
