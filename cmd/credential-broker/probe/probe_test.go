@@ -44,7 +44,7 @@ admin_listen: "127.0.0.1:0"
 issuers: [{url: "ISSUER", audiences: [AUDIENCES]}]
 web_identity: {mode: minted, issuer: "BROKER", signing_keys: ["KEY"]}
 sts: {region: ap-northeast-1, endpoint: "AWS"}
-limits: {per_subject_per_minute: 1000}
+limits: {per_subject_per_minute: 1000, per_address_failures_per_minute: 1000}
 grants:
   - {name: uploads, match: {permissions: ["upload:files"]}, role_arn: "arn:aws:iam::123456789012:role/tenant-uploads", tenant: {claim: org_id}, bucket: acme-uploads, region: ap-northeast-1, prefix: "tenants/{tenant}/", access: [ACCESS]}
 `
@@ -245,6 +245,8 @@ func TestEachCheckFailsForItsOwnReason(t *testing.T) {
 			_, _ = fmt.Fprintf(rw, "<Error><Code>%s</Code></Error>", code)
 		}
 	}
+	whole := newScene(t, broken{}) // for all that break the probe, and not the world
+	whole.seed()
 	for name, tc := range map[string]struct {
 		broken broken
 		change func(*scene, *probe.Options)
@@ -360,8 +362,13 @@ func TestEachCheckFailsForItsOwnReason(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t, tc.broken)
-			s.seed()
+			s := whole
+			if tc.broken.audiences+tc.broken.access != "" || tc.broken.change != nil {
+				s = newScene(t, tc.broken)
+				s.seed()
+			}
+			s.T = t
+			s.instead.Store(nil)
 			o := s.options()
 			if tc.change != nil {
 				tc.change(s, &o)
