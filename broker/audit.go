@@ -179,7 +179,8 @@ func (b *Broker) newRecord(action Action, req Request) Record {
 
 // conclude writes the record of what came of a request. It returns err; where there is
 // none and the record cannot be written, ErrBusy: nothing may be released. What is
-// refused stays refused as it was.
+// refused stays refused as it was. Of one subject to whom nothing is released more than
+// maxRepeats a second have no record; they are refused.
 func (b *Broker) conclude(ctx context.Context, record *Record, token Secret, err error) error {
 	record.Decision = Allow
 	if record.TokenSHA256 == "" {
@@ -187,6 +188,9 @@ func (b *Broker) conclude(ctx context.Context, record *Record, token Secret, err
 	}
 	if err != nil {
 		record.Decision, record.Code, record.Reason = Deny, ClassOf(err), Redact(err.Error())
+	}
+	if err, tooMany := b.repeat(record, err); tooMany {
+		return err
 	}
 	auditErr := b.cfg.Auditor.Record(ctx, *record)
 	switch {

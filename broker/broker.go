@@ -70,7 +70,10 @@ type Revoked struct {
 }
 
 // Broker runs exchanges. It is safe for concurrent use.
-type Broker struct{ cfg Config }
+type Broker struct {
+	cfg     Config
+	repeats repeats
+}
 
 // New checks the configuration; a broker that is not whole is not made.
 func New(cfg Config) (*Broker, error) {
