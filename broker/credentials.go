@@ -18,10 +18,12 @@ const (
 	// FromRefresh counts what STS gave ahead of need. Whoever gets it later gets
 	// it from the cache.
 	FromRefresh Source = "refresh"
+	// FromShared: another replica had got them from STS.
+	FromShared Source = "shared"
 )
 
 // Sources returns all of them, for who counts.
-func Sources() []Source { return []Source{FromSTS, FromCache, FromRefresh} }
+func Sources() []Source { return []Source{FromSTS, FromCache, FromRefresh, FromShared} }
 
 // Credentials are temporary AWS credentials and the scope they were made for.
 // They hold no reference that a holder could change for another.
@@ -44,9 +46,18 @@ const maxFloor = 20 * time.Minute
 // Fresh reports whether enough of the credentials' life is left to hand them
 // out: at least twenty minutes, or a third of the life where that is less.
 func (c Credentials) Fresh(now time.Time) bool {
-	floor := min(maxFloor, c.Expiration.Sub(c.IssuedAt)/3)
-	return floor > 0 && c.Expiration.Sub(now) >= floor
+	return c.floor() > 0 && c.Expiration.Sub(now) >= c.floor()
 }
+
+// FreshFor returns for how long they will be.
+func (c Credentials) FreshFor(now time.Time) time.Duration {
+	if !c.Fresh(now) {
+		return 0
+	}
+	return c.Expiration.Sub(now) - c.floor()
+}
+
+func (c Credentials) floor() time.Duration { return min(maxFloor, c.Expiration.Sub(c.IssuedAt)/3) }
 
 // validate reports what keeps c from being an answer to an order.
 func (c Credentials) validate(order Order, now time.Time) error {
@@ -75,6 +86,7 @@ type Order struct {
 	SessionName string          // for AWS's logs; see SessionName
 	Lifetime    time.Duration   // to ask of STS: whole seconds, MinDuration to MaxDuration
 	NotAfter    time.Time       // wall clock; a session for this order ends by then
+	After       time.Time       // what was issued by then is held already, and no answer; zero: anything may be
 }
 
 // lifetime returns for how long a session may last: as long as the scope says,

@@ -4,8 +4,8 @@
 //
 // It is an Issuer around another. Every request's token has been verified before
 // it gets here, on a hit too; the cache decides only whether what it holds is an
-// answer to the order in hand. Each process has its own, and nothing is shared
-// between replicas.
+// answer to the order in hand. Each process has its own; what replicas share is
+// behind it.
 //
 // A plain LRU, whose entries carry their own deadline, and not the library's
 // expirable one: that has a single life for all entries and a goroutine that
@@ -188,17 +188,29 @@ func (c *Cache) Forget(issuer, subject string) {
 	}
 }
 
+// Clear forgets everything that is held now, or that a call now under way brings.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear()
+}
+
+// clear does it. mu is held.
+func (c *Cache) clear() {
+	c.held.clear()
+	c.refusals.clear()
+	for k, f := range c.flights {
+		c.abandon(k, f)
+	}
+}
+
 // Close forgets everything, for good: what calls bring from now on goes to those
 // who wait for it and is not kept. It ends the calls that nobody waits for and
 // returns when they have ended. Orders that still come are passed on.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
-	c.held.clear()
-	c.refusals.clear()
-	for k, f := range c.flights {
-		c.abandon(k, f)
-	}
+	c.clear()
 	c.mu.Unlock()
 	c.background.Wait()
 }

@@ -55,6 +55,7 @@ func (c *Cache) refresh(ctx context.Context, k key, e *entry, order broker.Order
 	if _, ok := c.flights[k]; ok {
 		return
 	}
+	order.After = e.creds.IssuedAt // or a cache behind this one would give the same again
 	c.refreshing++
 	c.background.Add(1) // before Close, after which nothing can be hit
 	c.start(ctx, k, order, broker.FromRefresh)
