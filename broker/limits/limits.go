@@ -91,8 +91,12 @@ type Config struct {
 	Counters   *Counters
 	PerSubject int // requests a minute
 	PerTenant  int
-	Now        func() time.Time // nil: time.Now
-	Observe    func(Limit)      // nil, or told of each refusal; must be quick and safe for concurrent use
+	// Shared, if set, counts what is within the limits here over all replicas: one event
+	// of somebody, of whom there are so many a minute. It returns how long he has to
+	// wait, or 0; where it cannot tell, the counters here are all there is.
+	Shared  func(ctx context.Context, perMinute int, of Limit, whose ...string) (time.Duration, error)
+	Now     func() time.Time // nil: time.Now
+	Observe func(Limit)      // nil, or told of each refusal; must be quick and safe for concurrent use
 }
 
 // Limit is one of the limits that somebody can be over.
@@ -136,7 +140,26 @@ func (i *Issuer) Issue(ctx context.Context, order broker.Order) (broker.Credenti
 		i.cfg.Observe(limit)
 		return broker.Credentials{}, err
 	}
+	if limit, err := i.shared(ctx, order); err != nil {
+		i.cfg.Observe(limit)
+		return broker.Credentials{}, err
+	}
 	return i.cfg.Issuer.Issue(ctx, order)
+}
+
+// shared holds an order against the limits over all replicas, the subject's first:
+// who is over it takes nothing of what his tenant has.
+func (i *Issuer) shared(ctx context.Context, o broker.Order) (Limit, error) {
+	if i.cfg.Shared == nil {
+		return "", nil
+	}
+	if wait, err := i.cfg.Shared(ctx, i.cfg.PerSubject, OfSubject, o.Identity.Issuer, o.Identity.Subject); err == nil && wait > 0 {
+		return OfSubject, limited(wait, "the subject asks all replicas more than %d times a minute", i.cfg.PerSubject)
+	}
+	if wait, err := i.cfg.Shared(ctx, i.cfg.PerTenant, OfTenant, o.Scope.Tenant.String()); err == nil && wait > 0 {
+		return OfTenant, limited(wait, "the tenant asks all replicas more than %d times a minute", i.cfg.PerTenant)
+	}
+	return "", nil
 }
 
 func (c *Counters) order(o broker.Order, perSubject, perTenant rate, now time.Time) (Limit, error) {
