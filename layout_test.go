@@ -65,6 +65,9 @@ var table = map[string]rules{
 		ours: []string{"broker", "policy"}, others: []string{aws, "github.com/aws/smithy-go", breaker, "golang.org/x/time/rate"},
 	},
 	"broker/credcache": {ours: []string{"broker", "policy"}, others: []string{lru, "golang.org/x/sync"}, not: pure},
+	"broker/sharedcache": {
+		ours: []string{"broker", "policy"}, others: []string{breaker, "github.com/redis/rueidis"},
+	},
 	"broker/limits":    {ours: []string{"broker", "policy"}, others: []string{lru}, not: pure[1:]}, // net/netip is under net, and pure
 	"broker/sessions":  {ours: []string{"broker"}, others: []string{lru}, not: pure},
 	"broker/escape":    {ours: []string{"broker", "policy"}, others: []string{aws}},
@@ -81,6 +84,7 @@ var table = map[string]rules{
 	"broker/brokertest/iam":        {not: pure[1:]}, // net/netip is under net, and pure
 	"broker/brokertest/localauth0": {},
 	"broker/brokertest/localk8s":   {},
+	"broker/brokertest/localredis": {},
 	"broker/brokertest/localsts":   {ours: []string{"broker/brokertest/iam"}},
 	"broker/brokertest/sigv4":      {},
 	"broker/brokertest/tofu":       {others: []string{"go.yaml.in/yaml/v3"}},
@@ -127,7 +131,7 @@ var table = map[string]rules{
 	"cmd/credential-broker/serve": {
 		ours: []string{
 			"broker", "policy", "broker/auditlog", "broker/awssts", "broker/client", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
-			"broker/sessions", "broker/telemetry", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
+			"broker/sessions", "broker/sharedcache", "broker/telemetry", "broker/webidentity", "cmd/credential-broker/config", "cmd/credential-broker/watch",
 		},
 		others: []string{"golang.org/x/sync"},
 	},
@@ -154,6 +158,8 @@ var reveals = []string{
 	"broker/escape/session.go",                   // signs with what is tried, and shows STS a token
 	"broker/httpapi/render.go",                   // gives credentials to their owner
 	"broker/idtoken/verify.go",                   // reads the token
+	"broker/sharedcache/option.go",               // shows Redis its password
+	"broker/sharedcache/seal.go",                 // seals credentials, with a key
 	"broker/webidentity/sign.go",                 // reads the signing key
 	"cmd/credential-broker/agent/ask.go",         // shows the broker the token
 	"cmd/credential-broker/agent/credentials.go", // gives credentials to the programs of its machine

@@ -43,6 +43,7 @@ type Config struct {
 	STSStates  []string // of a region
 	Alerts     []string // that something is misconfigured
 	Limits     []string // that a caller can be over
+	Shared     []string // of what happens with the shared cache
 	Reloads    []string // results of reading the configuration again
 	ReloadGood []string // of those: the results after which the file is what is in use
 
@@ -68,6 +69,7 @@ type Metrics struct {
 	policy     prometheus.Observer
 	keys       counters
 	limited    counters
+	shared     counters
 	reloads    counters
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -117,6 +119,7 @@ func New(cfg Config) *Metrics {
 		policy:     histogram(r, "policy_bytes", "Size of a session policy that STS was sent, of the 2048 that it takes.", policyBuckets),
 		keys:       words(r, "jwks_refreshes_total", "Attempts to fetch an issuer's signing keys.", "result", []string{ok, "error"}),
 		limited:    words(r, "rate_limited_total", "Requests over a limit, by whose limit it is.", "limit", cfg.Limits),
+		shared:     words(r, "shared_cache_events_total", "What happened with the cache that replicas share.", "event", cfg.Shared),
 		reloads:    words(r, "config_reloads_total", "Attempts to read the configuration again.", "result", cfg.Reloads),
 		reloadOK:   gauge(r, "config_last_reload_successful", "1 if the configuration that was read last is in use, 0 if it was refused."),
 		reloadTime: gauge(r, "config_last_reload_success_timestamp_seconds", "When the configuration was last read and found good."),
@@ -166,7 +169,7 @@ func (m *Metrics) perRoute(cfg Config) {
 
 func (m *Metrics) perSource() {
 	exchanges := histogramVec(m.registry, "exchange_seconds", "Time to answer a request with credentials, by where they came from.", requestBuckets, "source")
-	for _, s := range []broker.Source{broker.FromCache, broker.FromSTS} {
+	for _, s := range []broker.Source{broker.FromCache, broker.FromSTS, broker.FromShared} {
 		m.exchanges[s] = exchanges.WithLabelValues(string(s))
 	}
 	fetches := counterVec(m.registry, "cache_fetches_total", "Fetches of credentials that the cache made, because somebody waited (sts) or ahead of need (refresh).", "source", "code")
@@ -236,6 +239,9 @@ func (m *Metrics) Keys(err error) { m.keys.of(result(err)).Inc() }
 
 // Limited counts a request that was over a limit.
 func (m *Metrics) Limited(limit string) { m.limited.of(limit).Inc() }
+
+// Shared counts something that happened with the shared cache.
+func (m *Metrics) Shared(event string) { m.shared.of(event).Inc() }
 
 // Reloaded counts an attempt to read the configuration again.
 func (m *Metrics) Reloaded(result string, at time.Time) {

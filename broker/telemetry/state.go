@@ -13,9 +13,10 @@ type State struct {
 	Revision   string // of the configuration in use
 
 	CacheEntries, CacheRoom      int
-	CacheRefusals                int // that are remembered
-	CacheCalls, CacheRefreshes   int // under way, and how many of them are ahead of need
-	STSCalls, STSPlaces, Waiting int // under way, how many may be, and who has to wait
+	CacheRefusals                int  // that are remembered
+	CacheCalls, CacheRefreshes   int  // under way, and how many of them are ahead of need
+	STSCalls, STSPlaces, Waiting int  // under way, how many may be, and who has to wait
+	SharedCache                  bool // the replicas hear each other
 	Regions                      []Region
 	Issuers                      []Issuer
 }
@@ -64,6 +65,7 @@ func newStateCollector(state func() State, states []string) *stateCollector {
 			{desc("cache_refreshes_in_flight", "Those of them that are ahead of need."), number(func(s State) int { return s.CacheRefreshes })},
 			{desc("sts_in_flight", "Calls to STS that are under way."), number(func(s State) int { return s.STSCalls })},
 			{desc("sts_places", "Calls to STS that may be under way: what the limiter has found STS to take."), number(func(s State) int { return s.STSPlaces })},
+			{desc("shared_cache_up", "1 while this replica and the others hear each other through the shared cache; 0 too where there is none."), func(s State) float64 { return yes(s.SharedCache) }},
 			{desc("sts_waiting", "Orders that wait for a place."), number(func(s State) int { return s.Waiting })},
 		},
 		revision: desc("config_info", "1; the label names the configuration in use.", "revision"),

@@ -40,6 +40,7 @@ type Config struct {
 	WebIdentity    WebIdentity
 	STS            STS
 	CacheEntries   int
+	SharedCache    SharedCache
 	TokenBytes     int
 	Limits         Limits
 	Revoked        broker.Revoked
@@ -81,6 +82,13 @@ type STS struct {
 	Timeout         time.Duration
 	MaxConcurrent   int
 	PerSecond       int
+}
+
+// SharedCache is what replicas share, if URL is set.
+type SharedCache struct {
+	URL     broker.Secret // it may hold a password
+	KeyFile string        // path
+	Timeout time.Duration
 }
 
 // Limits are so many a minute.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,6 +30,7 @@ func (r *reader) config(root node) Config {
 		STS:         sts(m["sts"], limits["sts_per_second"]),
 		// A million entries hold about 3 GB; ten million is where a number is a slip.
 		CacheEntries: m["cache"].object()["entries"].integer(1, 10_000_000),
+		SharedCache:  sharedCache(m["shared_cache"]),
 		TokenBytes:   limits["token_bytes"].integer(256, 8192),
 		Limits: Limits{
 			PerSubject:         limits["per_subject_per_minute"].integer(1, 1_000_000),
@@ -174,6 +176,27 @@ func audit(n node) Audit {
 	return a
 }
 
+// sharedCache is no part of the revision: it changes no answer, and replicas whose
+// URLs differ share all the same.
+func sharedCache(n node) SharedCache {
+	effective := n.r.effective
+	defer func() { n.r.effective = effective }()
+	m := n.object()
+	before := len(n.r.problems)
+	text := m["url"].text()
+	s := SharedCache{URL: broker.NewSecret(text), KeyFile: m["key_file"].text(), Timeout: m["timeout"].duration(time.Millisecond, 500*time.Millisecond)}
+	if len(n.r.problems) > before {
+		return s
+	}
+	if err := redisURL(text); text != "" && err != nil {
+		m["url"].problem("%v", err)
+	}
+	if (text == "") != (s.KeyFile == "") {
+		n.problem("url and key_file go together")
+	}
+	return s
+}
+
 func grants(n node) []broker.Grant {
 	var all []broker.Grant
 	for _, e := range n.list() {
@@ -304,6 +327,23 @@ func stsURL(s string) (string, error) {
 		return "", fmt.Errorf("%q: the global endpoint; leave it empty for that of sts.region", s)
 	}
 	return httpsURL(s)
+}
+
+// redisURL does not repeat the text: it may hold a password.
+func redisURL(s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Fragment != "" {
+		return errors.New("not a URL rediss://[user:password@]host[:port][/database]")
+	}
+	if tls := u.Scheme == "rediss" || u.Scheme == "valkeys"; !tls && (u.Scheme != "redis" && u.Scheme != "valkey" || !loopback(u.Hostname())) {
+		return errors.New("rediss:// is needed; redis:// is for loopback only")
+	}
+	for name := range u.Query() {
+		if name != "addr" && name != "master_set" {
+			return fmt.Errorf("%q: of a query, addr and master_set are known", name)
+		}
+	}
+	return nil
 }
 
 func loopback(host string) bool {

@@ -136,6 +136,9 @@ func fixed(old, next config.Config) error {
 		{"audit.output", old.Audit.Output, next.Audit.Output},
 		{"audit.hash", strings.Join(old.Audit.Hash, " "), strings.Join(next.Audit.Hash, " ")},
 		{"audit.hash_key", old.Audit.HashKey, next.Audit.HashKey},
+		{"shared_cache.url", old.SharedCache.URL.SHA256(), next.SharedCache.URL.SHA256()},
+		{"shared_cache.key_file", old.SharedCache.KeyFile, next.SharedCache.KeyFile},
+		{"shared_cache.timeout", old.SharedCache.Timeout.String(), next.SharedCache.Timeout.String()},
 	} {
 		if key.old != key.next {
 			errs = append(errs, errors.New(key.name+": a change needs a restart"))

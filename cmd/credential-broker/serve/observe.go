@@ -6,6 +6,7 @@ import (
 	"credential-broker/broker/awssts"
 	"credential-broker/broker/httpapi"
 	"credential-broker/broker/limits"
+	"credential-broker/broker/sharedcache"
 	"credential-broker/broker/telemetry"
 )
 
@@ -13,7 +14,7 @@ import (
 func (s *Service) newMetrics() *telemetry.Metrics {
 	cfg := telemetry.Config{
 		Version: s.o.Build.Version, Revision: s.o.Build.Revision, Go: s.o.Build.Go,
-		Routes: httpapi.Routes(), Codes: httpapi.Codes(), STSStates: awssts.States(), Alerts: texts(awssts.Alerts()), Limits: texts(limits.Limits()),
+		Routes: httpapi.Routes(), Codes: httpapi.Codes(), STSStates: awssts.States(), Alerts: texts(awssts.Alerts()), Limits: texts(limits.Limits()), Shared: texts(sharedcache.Events()),
 		Reloads: []string{Loaded, Unchanged, Refused}, ReloadGood: []string{Loaded, Unchanged}, State: s.state,
 	}
 	for _, code := range awssts.Codes() {
@@ -41,7 +42,7 @@ func (s *Service) state() telemetry.State {
 	state := telemetry.State{
 		Ready: s.readiness() == nil, AuditReady: s.audit.Ready() == nil, Revision: g.cfg.Revision,
 		CacheEntries: held.Entries, CacheRoom: held.Room, CacheRefusals: held.Refusals, CacheCalls: held.Calls, CacheRefreshes: held.Refreshes,
-		STSCalls: load.Calls, STSPlaces: load.Places, Waiting: load.Waiting,
+		STSCalls: load.Calls, STSPlaces: load.Places, Waiting: load.Waiting, SharedCache: s.shared != nil && s.shared.Live(),
 	}
 	for _, r := range load.Regions {
 		state.Regions = append(state.Regions, telemetry.Region{Name: r.Region, State: r.State})
@@ -79,5 +80,7 @@ func (s *Service) observeSTS(e awssts.Event) {
 }
 
 func (s *Service) fetchedKeys(_ string, err error) { s.metrics.Keys(err) }
+
+func (s *Service) sharing(e sharedcache.Event) { s.metrics.Shared(string(e)) }
 
 func (s *Service) overLimit(l limits.Limit) { s.metrics.Limited(string(l)) }

@@ -26,6 +26,7 @@ import (
 	"credential-broker/broker/idtoken"
 	"credential-broker/broker/limits"
 	"credential-broker/broker/sessions"
+	"credential-broker/broker/sharedcache"
 	"credential-broker/broker/telemetry"
 	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/watch"
@@ -85,6 +86,7 @@ type Service struct {
 	counters  *limits.Counters   // these three go on under another configuration
 	sessions  *sessions.Sessions //
 	replays   *sessions.Replays  //
+	shared    *sharedcache.Store // nil: nothing is shared
 	current   atomic.Pointer[generation]
 	drains    sync.WaitGroup         // generations that go on until their requests have ended
 	last      atomic.Pointer[Reload] // nil: there was none
@@ -125,6 +127,9 @@ func (s *Service) open(cfg config.Config, o Options) error {
 		return err
 	}
 	s.auditor = s.metrics.Auditor(s.audit)
+	if s.shared, err = s.openShared(cfg); err != nil {
+		return err
+	}
 	g, err := s.wire(cfg, o, nil)
 	if err != nil {
 		return err
@@ -162,7 +167,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	g.closers = append(g.closers, g.sts.Close)
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
 	g.cache, err = credcache.New(credcache.Config{
-		Issuer: s.traces.STS(s.metrics.Issuer(g.sts)), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
+		Issuer: s.share(s.traces.STS(s.metrics.Issuer(g.sts))), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
 		Observe: s.metrics.Fetched, Evicted: s.metrics.Evicted, Repeated: s.metrics.Repeated,
 	})
 	if err != nil {
@@ -171,6 +176,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	g.closers = append(g.closers, g.cache.Close)
 	limited, err := limits.New(limits.Config{
 		Issuer: s.traces.Cache(g.cache), Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant, Observe: s.overLimit,
+		Shared: s.sharedLimit(),
 	})
 	if err != nil {
 		return nil, err
@@ -180,8 +186,8 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 		return nil, err
 	}
 	b, err := broker.New(broker.Config{
-		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: s.traces.Verifier(g.verifier), Issuer: limited, Forgetter: g.cache,
-		Auditor: s.auditor, Revoked: cfg.Revoked, Logouts: broker.Logouts{Verifier: g.verifier, Sessions: s.sessions, Replays: s.replays},
+		Revision: cfg.Revision, Grants: cfg.Grants, Verifier: s.traces.Verifier(g.verifier), Issuer: limited, Forgetter: s.forgetter(g),
+		Auditor: s.auditor, Revoked: cfg.Revoked, Logouts: broker.Logouts{Verifier: g.verifier, Sessions: s.knownSessions(), Replays: s.replays},
 		Deciding: s.traces.Deciding(cfg.TraceTenant),
 	})
 	if err != nil {
@@ -316,6 +322,9 @@ func (s *Service) Close() error {
 	}
 	if g := s.current.Load(); g != nil {
 		g.close()
+	}
+	if s.shared != nil {
+		s.shared.Close()
 	}
 	last, cancel := context.WithTimeout(context.Background(), lastSpans)
 	defer cancel()

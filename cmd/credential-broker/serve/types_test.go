@@ -27,8 +27,10 @@ import (
 	"credential-broker/broker/auditlog"
 	"credential-broker/broker/credcache"
 	"credential-broker/broker/escape"
+	"credential-broker/broker/sharedcache"
 	"credential-broker/broker/webidentity"
 	"credential-broker/cmd/credential-broker/agent"
+	"credential-broker/cmd/credential-broker/config"
 	"credential-broker/cmd/credential-broker/doctor"
 	"credential-broker/cmd/credential-broker/explain"
 	"credential-broker/cmd/credential-broker/probe"
@@ -176,30 +178,36 @@ func (s source) texts() []string {
 // held are the holders, to make values of.
 func held() map[string]reflect.Type {
 	return map[string]reflect.Type{
-		"broker.Assertion":                        reflect.TypeFor[broker.Assertion](),
-		"broker.Credentials":                      reflect.TypeFor[broker.Credentials](),
-		"broker.Order":                            reflect.TypeFor[broker.Order](),
-		"broker.Explanation":                      reflect.TypeFor[broker.Explanation](),
-		"broker.Request":                          reflect.TypeFor[broker.Request](),
-		"broker.Secret":                           reflect.TypeFor[broker.Secret](),
-		"broker/auditlog.Config":                  reflect.TypeFor[auditlog.Config](),
-		"broker/auditlog.Log":                     reflect.TypeFor[auditlog.Log](),
-		"broker/auditlog.Pseudonyms":              reflect.TypeFor[auditlog.Pseudonyms](),
-		"broker/credcache.Cache":                  reflect.TypeFor[credcache.Cache](),
-		"broker/escape.Session":                   reflect.TypeFor[escape.Session](),
-		"broker/escape.Target":                    reflect.TypeFor[escape.Target](),
-		"broker/webidentity.Config":               reflect.TypeFor[webidentity.Config](),
-		"broker/webidentity.Minter":               reflect.TypeFor[webidentity.Minter](),
-		"cmd/credential-broker/agent.Agent":       reflect.TypeFor[agent.Agent](),
-		"cmd/credential-broker/agent.Client":      reflect.TypeFor[agent.Client](),
-		"cmd/credential-broker/agent.Credentials": reflect.TypeFor[agent.Credentials](),
-		"cmd/credential-broker/agent.Handler":     reflect.TypeFor[agent.Handler](),
-		"cmd/credential-broker/agent.Options":     reflect.TypeFor[agent.Options](),
-		"cmd/credential-broker/doctor.Options":    reflect.TypeFor[doctor.Options](),
-		"cmd/credential-broker/explain.Request":   reflect.TypeFor[explain.Request](),
-		"cmd/credential-broker/probe.Options":     reflect.TypeFor[probe.Options](),
-		"cmd/credential-broker/probe.Prober":      reflect.TypeFor[probe.Prober](),
-		"cmd/credential-broker/serve.Service":     reflect.TypeFor[serve.Service](),
+		"broker.Assertion":                         reflect.TypeFor[broker.Assertion](),
+		"broker.Credentials":                       reflect.TypeFor[broker.Credentials](),
+		"broker.Order":                             reflect.TypeFor[broker.Order](),
+		"broker.Explanation":                       reflect.TypeFor[broker.Explanation](),
+		"broker.Request":                           reflect.TypeFor[broker.Request](),
+		"broker.Secret":                            reflect.TypeFor[broker.Secret](),
+		"broker/auditlog.Config":                   reflect.TypeFor[auditlog.Config](),
+		"broker/auditlog.Log":                      reflect.TypeFor[auditlog.Log](),
+		"broker/auditlog.Pseudonyms":               reflect.TypeFor[auditlog.Pseudonyms](),
+		"broker/credcache.Cache":                   reflect.TypeFor[credcache.Cache](),
+		"broker/escape.Session":                    reflect.TypeFor[escape.Session](),
+		"broker/escape.Target":                     reflect.TypeFor[escape.Target](),
+		"broker/webidentity.Config":                reflect.TypeFor[webidentity.Config](),
+		"broker/webidentity.Minter":                reflect.TypeFor[webidentity.Minter](),
+		"cmd/credential-broker/agent.Agent":        reflect.TypeFor[agent.Agent](),
+		"cmd/credential-broker/agent.Client":       reflect.TypeFor[agent.Client](),
+		"cmd/credential-broker/agent.Credentials":  reflect.TypeFor[agent.Credentials](),
+		"cmd/credential-broker/agent.Handler":      reflect.TypeFor[agent.Handler](),
+		"cmd/credential-broker/agent.Options":      reflect.TypeFor[agent.Options](),
+		"cmd/credential-broker/doctor.Options":     reflect.TypeFor[doctor.Options](),
+		"cmd/credential-broker/explain.Request":    reflect.TypeFor[explain.Request](),
+		"cmd/credential-broker/probe.Options":      reflect.TypeFor[probe.Options](),
+		"cmd/credential-broker/probe.Prober":       reflect.TypeFor[probe.Prober](),
+		"cmd/credential-broker/serve.Service":      reflect.TypeFor[serve.Service](),
+		"broker/sharedcache.Config":                reflect.TypeFor[sharedcache.Config](),
+		"broker/sharedcache.Issuer":                reflect.TypeFor[sharedcache.Issuer](),
+		"broker/sharedcache.Store":                 reflect.TypeFor[sharedcache.Store](),
+		"cmd/credential-broker/config.Config":      reflect.TypeFor[config.Config](),
+		"cmd/credential-broker/config.SharedCache": reflect.TypeFor[config.SharedCache](),
+		"cmd/credential-broker/explain.Engine":     reflect.TypeFor[explain.Engine](),
 	}
 }
 

@@ -1,0 +1,44 @@
+package localredis_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"testing"
+
+	"credential-broker/broker/brokertest/localredis"
+)
+
+// ask sends one command and returns the first line of the answer.
+func ask(t *testing.T, s *localredis.Server, command string) (string, error) {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
+		return "", err
+	}
+	return bufio.NewReader(c).ReadString('\n')
+}
+
+func TestItRunsDiesAndRunsAgain(t *testing.T) {
+	s := localredis.Start(t)
+	if answer, err := ask(t, s, "SET a b"); err != nil || answer != "+OK\r\n" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	s.Kill()
+	if answer, err := ask(t, s, "PING"); err == nil {
+		t.Errorf("a dead one answers %q", answer)
+	}
+	s.Again()
+	if answer, err := ask(t, s, "GET a"); err != nil || answer != "$-1\r\n" {
+		t.Errorf("it kept something: %q, %v", answer, err)
+	}
+	s.Stop()
+	s.Continue()
+	if answer, err := ask(t, s, "PING"); err != nil || answer != "+PONG\r\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}

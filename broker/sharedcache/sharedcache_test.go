@@ -1,0 +1,215 @@
+package sharedcache_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"credential-broker/broker"
+	"credential-broker/broker/sharedcache"
+)
+
+// Three replicas, whichever of them a subject comes to: one call to STS for a key
+// and a life, and the same once half of it has passed.
+func TestOneCallForAllReplicas(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(3)
+	const subjects = 300
+	ask := func() {
+		var callers sync.WaitGroup
+		for i := range subjects {
+			for _, r := range all {
+				callers.Go(func() {
+					if _, err := r.cache.Issue(t.Context(), w.order(fmt.Sprint("s", i))); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		callers.Wait()
+	}
+	for life := 1; life <= 3; life++ {
+		ask()
+		ask()
+		for name, n := range w.sts.per {
+			if n != life {
+				t.Fatalf("%s: %d calls in %d lives", name, n, life)
+			}
+		}
+		if got := w.sts.calls.Load(); got != int64(life*subjects) {
+			t.Fatalf("%d calls in %d lives", got, life)
+		}
+		w.clock.pass(41 * time.Minute) // past serving
+	}
+	if all[0].of(sharedcache.Failed)+all[1].of(sharedcache.Tampered)+all[2].of(sharedcache.Overdue) > 0 {
+		t.Errorf("%v %v %v", all[0].counts, all[1].counts, all[2].counts)
+	}
+}
+
+// What is renewed ahead of need is renewed once for all, and not with itself.
+func TestARenewalIsShared(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	o := w.order("s")
+	first := w.issue(all[0].cache, o)
+	if got := w.issue(all[1].cache, o); got.AccessKeyID != first.AccessKeyID || got.Source != broker.FromShared {
+		t.Fatalf("%+v", got)
+	}
+	w.clock.pass(31 * time.Minute)
+	for i, r := range all { // a hit past the half-life begins the renewal
+		w.issue(r.cache, o)
+		if i == 0 {
+			r.await(t, sharedcache.Written, 2)
+		} else {
+			r.await(t, sharedcache.Hit, 2)
+		}
+	}
+	if n := w.sts.calls.Load(); n != 2 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// An entry past its youth is no answer, since nobody would renew; it is one while
+// STS is out, and never past its time.
+func TestAnOldEntryServesWhileSTSIsOut(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	o := w.order("s")
+	first := w.issue(all[0].shared, o)
+	w.clock.pass(30 * time.Minute)
+	w.sts.before = fails(broker.ErrSTSUnavailable)
+	if got := w.issue(all[1].shared, o); got.AccessKeyID != first.AccessKeyID || got.Source != broker.FromShared || all[1].of(sharedcache.FellBack) != 1 {
+		t.Errorf("%+v, %v", got, all[1].counts)
+	}
+	held := o
+	held.After = first.IssuedAt
+	if got, err := all[1].shared.Issue(t.Context(), held); err == nil {
+		t.Errorf("what is held is given again: %+v", got)
+	}
+	w.sts.before = fails(broker.ErrSTSRejected)
+	if got, err := all[1].shared.Issue(t.Context(), o); err == nil {
+		t.Errorf("although STS refuses: %+v", got)
+	}
+	w.sts.before = fails(broker.ErrSTSUnavailable)
+	w.clock.pass(11 * time.Minute)
+	if got, err := all[1].shared.Issue(t.Context(), o); err == nil {
+		t.Errorf("past its time: %+v", got)
+	}
+	w.sts.before = nil
+	if got := w.issue(all[1].shared, o); got.Source != broker.FromSTS {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A token that ends soon gets no session that outlives it.
+func TestAnEntryOfALongerTokenIsNoAnswer(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	w.issue(all[0].shared, w.order("s"))
+	short := w.order("s", func(o *broker.Order) { o.NotAfter = o.NotAfter.Add(-time.Second) })
+	if got := w.issue(all[1].shared, short); got.Source != broker.FromSTS {
+		t.Errorf("%+v", got)
+	}
+	if got := w.issue(all[0].shared, w.order("s")); got.Source != broker.FromShared {
+		t.Errorf("a longer one is not answered from a shorter's: %+v", got)
+	}
+}
+
+// Who holds the lock and fails lets the next one try at once.
+func TestAFailureIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	o := w.order("s")
+	asked, answer := make(chan struct{}), make(chan struct{})
+	first := true
+	var mu sync.Mutex
+	w.sts.before = fail(func() error {
+		mu.Lock()
+		was := first
+		first = false
+		mu.Unlock()
+		if !was {
+			return nil
+		}
+		close(asked)
+		<-answer
+		return broker.ErrSTSUnavailable
+	})
+	done := make(chan error)
+	go func() {
+		_, err := all[0].shared.Issue(t.Context(), o)
+		done <- err
+	}()
+	<-asked
+	got := make(chan broker.Credentials)
+	go func() { got <- w.issue(all[1].shared, o) }()
+	close(answer)
+	if err := <-done; err == nil {
+		t.Error("no failure")
+	}
+	if c := <-got; c.Source != broker.FromSTS {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Whoever waits for a replica that hangs asks STS himself before his patience ends.
+func TestNobodyWaitsForAReplicaThatHangs(t *testing.T) {
+	w := newWorld(t)
+	patient := func(c *sharedcache.Config) { c.Patience = 600 * time.Millisecond }
+	hangs := w.joined(1)[0]
+	other := w.joined(1, patient)[0]
+	o := w.order("s")
+	asked, end := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.sts.before = fail(func() error {
+		first := false
+		once.Do(func() { first = true })
+		if first {
+			close(asked)
+			<-end
+		}
+		return nil
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.issue(hangs.shared, o)
+	}()
+	<-asked
+	if got := w.issue(other.shared, o); got.Source != broker.FromSTS || other.of(sharedcache.Overdue) != 1 {
+		t.Errorf("%+v, %v", got, other.counts)
+	}
+	close(end)
+	<-done
+}
+
+// What is in Redis says nothing: no name, no value has a readable part.
+func TestNothingInRedisCanBeRead(t *testing.T) {
+	w := newWorld(t)
+	r := w.joined(1)[0]
+	o := w.order("canary-subject")
+	w.issue(r.shared, o)
+	r.forget.Forget(o.Identity.Issuer, "canary-subject")
+	r.await(t, sharedcache.Heard, 1)
+	raw := w.raw()
+	var dump strings.Builder
+	for name, value := range w.entries(raw) {
+		dump.WriteString(name + value)
+	}
+	log, err := raw.Do(t.Context(), raw.B().Xrange().Key("cb:journal").Start("-").End("+").Build()).AsXRange()
+	if err != nil || len(log) < 2 {
+		t.Fatal(log, err)
+	}
+	for _, e := range log {
+		for k, v := range e.FieldValues {
+			dump.WriteString(k + v)
+		}
+	}
+	for _, secret := range []string{"canary", "ASIA", "org_acme", "acme-uploads", "https://", "123456789012", "cb-s", "r1", w.keys[0].Reveal()} {
+		if strings.Contains(dump.String(), secret) && secret != "r1" {
+			t.Errorf("%q is there to read", secret)
+		}
+	}
+}
