@@ -77,6 +77,10 @@ func TestWhileTheBrokerIsAwayWhatIsThereServesToItsEnd(t *testing.T) {
 		"too much": func(*http.Request) *http.Response {
 			return reply(200, strings.Repeat(" ", 65<<10)+`{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"`+time.Now().Add(time.Hour).UTC().Format(time.RFC3339)+`"}`)
 		},
+		"too much behind it": func(*http.Request) *http.Response {
+			end := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+			return reply(200, `{"AccessKeyId":"ASIA9","SecretAccessKey":"canary","Token":"canary","Expiration":"`+end+`"}`+strings.Repeat(" ", 65<<10))
+		},
 		"a redirect with a code": refuse(302, "invalid_token", "Location", "https://evil.example/"),
 	} {
 		t.Run(name, func(t *testing.T) {
