@@ -112,3 +112,23 @@ func TestAFloodOfOneAddressDoesNotFillTheDisk(t *testing.T) {
 		t.Errorf("%d records", len(h.refused))
 	}
 }
+
+// And so does what is refused for its origin, which is not counted against the
+// address: the visitors of a page that may not call are many, and mean no harm.
+func TestAFloodOfAForeignOriginDoesNotFillTheDisk(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	h := newHarness(t, func(c *httpapi.Config) { c.Now = func() time.Time { return now } })
+	for range 3 {
+		for range 100 {
+			r := request(http.MethodGet, "/v1/credentials", "", nil)
+			r.Header.Set("Origin", "https://evil.example")
+			if w := h.do(r); w.Code != 403 || code(t, w) != "origin_not_allowed" {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+		}
+		now = now.Add(time.Second)
+	}
+	if len(h.refused) != 3 || h.refused[2].class != "origin_not_allowed" || !strings.Contains(h.refused[2].reason, "so were 99 requests") || h.calls != 0 {
+		t.Errorf("%d records: %+v", len(h.refused), h.refused)
+	}
+}

@@ -216,8 +216,12 @@ func (a *API) audited(c echo.Context, note *event, err error) error {
 	if note.recorded || action == "" {
 		return err
 	}
-	if broker.ClassOf(err) == broker.ErrRateLimited {
-		more, tell := a.shed.one(a.cfg.Now())
+	if class := broker.ClassOf(err); class == broker.ErrRateLimited || class == errOriginNotAllowed {
+		shed := &a.limited
+		if class == errOriginNotAllowed {
+			shed = &a.foreign
+		}
+		more, tell := shed.one(a.cfg.Now())
 		if !tell {
 			return err
 		}
@@ -226,9 +230,9 @@ func (a *API) audited(c echo.Context, note *event, err error) error {
 	return a.cfg.Broker.Refuse(c.Request().Context(), action, note.request, err)
 }
 
-// shed counts what is refused for its address alone. Nothing is decided there about
-// a caller, and a flood must not fill the disk, without which nothing is released:
-// one record a second tells of all.
+// shed counts what is refused for its address, or for its origin, alone. Nothing is
+// decided there about a caller, and a flood must not fill the disk, without which
+// nothing is released: one record a second tells of all.
 type shed struct {
 	mu   sync.Mutex // guards what follows
 	told time.Time

@@ -77,7 +77,8 @@ type API struct {
 	json    []string // Content-Type
 	public  *port
 	admin   *port
-	shed    shed
+	limited shed // what is refused for its address
+	foreign shed // what is refused for its origin
 	ids     ids
 	events  sync.Pool // of *event
 }

@@ -75,7 +75,7 @@ func (e *exchanger) Grants(_ context.Context, r broker.Request) ([]broker.Scope,
 func (e *exchanger) Forget(_ context.Context, r broker.Request) error { return e.note(r) }
 
 func (e *exchanger) Refuse(_ context.Context, action broker.Action, r broker.Request, err error) error {
-	e.refused = append(e.refused, refused{action, r, broker.ClassOf(err)})
+	e.refused = append(e.refused, refused{action, r, broker.ClassOf(err), err.Error()})
 	if e.auditErr != nil {
 		return fmt.Errorf("%w (%w)", err, e.auditErr)
 	}
@@ -87,6 +87,7 @@ type refused struct {
 	action  broker.Action
 	request broker.Request
 	class   broker.Class
+	reason  string
 }
 
 func scope() broker.Scope {
