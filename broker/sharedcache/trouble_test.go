@@ -1,0 +1,244 @@
+package sharedcache_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"credential-broker/broker"
+	"credential-broker/broker/brokertest/localredis"
+	"credential-broker/broker/sharedcache"
+)
+
+// proxy stands between a replica and Redis, and can be cut.
+type proxy struct {
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	cut   bool
+	conns []net.Conn
+}
+
+func (w *world) proxy() *proxy {
+	w.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := &proxy{listener: l, to: net.JoinHostPort("127.0.0.1", strconv.Itoa(w.redis.Port))}
+	w.t.Cleanup(func() {
+		_ = l.Close()
+		p.set(true)
+	})
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", p.to)
+			p.mu.Lock()
+			if err != nil || p.cut {
+				p.mu.Unlock()
+				_ = in.Close()
+				if err == nil {
+					_ = out.Close()
+				}
+				continue
+			}
+			p.conns = append(p.conns, in, out)
+			p.mu.Unlock()
+			go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
+			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+		}
+	}()
+	return p
+}
+
+func (p *proxy) set(cut bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = cut
+	if cut {
+		for _, c := range p.conns {
+			_ = c.Close()
+		}
+		p.conns = nil
+	}
+}
+
+func (p *proxy) through(c *sharedcache.Config) {
+	c.URL = broker.NewSecret(fmt.Sprintf("redis://%s", p.listener.Addr()))
+}
+
+// from issues and wants to know where it came from.
+func (w *world) from(i broker.Issuer, o broker.Order, want broker.Source) broker.Credentials {
+	w.t.Helper()
+	c := w.issue(i, o)
+	if c.Source != want {
+		w.t.Errorf("from %s, not %s", c.Source, want)
+	}
+	return c
+}
+
+// A replica starts without Redis, goes on when it dies, and shares again when it is
+// back, each time by itself.
+func TestRedisComesAndGoes(t *testing.T) {
+	w := newWorld(t)
+	w.redis.Kill()
+	a, b := w.replica(), w.replica()
+	w.from(a.shared, w.order("s"), broker.FromSTS)
+	w.from(b.shared, w.order("s"), broker.FromSTS)
+	for round := 1; round <= 2; round++ {
+		w.redis.Again()
+		a.await(t, sharedcache.Joined, round)
+		b.await(t, sharedcache.Joined, round)
+		o := w.order(fmt.Sprint("with", round))
+		// Both have to be of one age: who joined first may have begun another since.
+		for first := w.issue(a.shared, o); w.issue(b.shared, o).AccessKeyID != first.AccessKeyID; first = w.issue(a.shared, o) {
+			o = w.order(o.Identity.Subject + "x")
+		}
+		w.redis.Kill()
+		for n := range 10 {
+			w.from(a.shared, w.order(fmt.Sprint("without", round, n)), broker.FromSTS)
+		}
+	}
+}
+
+// One that says nothing costs the timeout a few times, and then no time.
+func TestRedisThatHangsIsLeftAlone(t *testing.T) {
+	w := newWorld(t)
+	a := w.joined(1, func(c *sharedcache.Config) { c.Timeout = 20 * time.Millisecond })[0]
+	w.redis.Stop()
+	t.Cleanup(w.redis.Continue)
+	for n := range 30 {
+		w.from(a.shared, w.order(fmt.Sprint("s", n)), broker.FromSTS)
+	}
+	if a.of(sharedcache.Skipped) < 20 {
+		t.Errorf("%v", a.counts)
+	}
+}
+
+// One that can be read and not written, or has no room: STS is asked, and what is
+// there still serves.
+func TestRedisThatTakesNothing(t *testing.T) {
+	for name, set := range map[string][2][]string{
+		"read-only": {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
+		"full":      {{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			all := w.joined(2)
+			raw := w.raw()
+			do := func(words []string) {
+				if err := raw.Do(t.Context(), raw.B().Arbitrary(words...).Build()).Error(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.from(all[0].shared, w.order("before"), broker.FromSTS)
+			do(set[0])
+			for w.issue(all[1].shared, w.order("before")).Source != broker.FromShared { // who waits for a record may be sent away for a moment
+			}
+			for range 10 {
+				w.from(all[0].shared, w.order("s"), broker.FromSTS)
+			}
+			do(set[1])
+			w.from(all[0].shared, w.order("s"), broker.FromSTS)
+			w.from(all[1].shared, w.order("s"), broker.FromShared)
+		})
+	}
+}
+
+// What is no Redis at all is gone round.
+func TestWhatIsNoRedis(t *testing.T) {
+	w := newWorld(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			_ = c.Close()
+		}
+	}()
+	a := w.replica(func(c *sharedcache.Config) { c.URL = broker.NewSecret("redis://" + l.Addr().String()) })
+	w.from(a.shared, w.order("s"), broker.FromSTS)
+}
+
+// A fail-over by Sentinel: the replicas go on with the new master by themselves.
+func TestSentinelFailsOver(t *testing.T) {
+	w := newWorld(t)
+	follower := localredis.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(w.redis.Port))
+	sentinel := localredis.StartSentinel(t,
+		fmt.Sprintf("sentinel monitor m 127.0.0.1 %d 1", w.redis.Port), "sentinel down-after-milliseconds m 500", "sentinel failover-timeout m 2000")
+	by := func(c *sharedcache.Config) { c.URL = broker.NewSecret(sentinel.URL("?master_set=m")) }
+	all := w.joined(2, by)
+	w.from(all[0].shared, w.order("s"), broker.FromSTS)
+	w.from(all[1].shared, w.order("s"), broker.FromShared)
+	w.redis.Kill()
+	w.from(all[0].shared, w.order("meanwhile"), broker.FromSTS)
+	all[0].await(t, sharedcache.Joined, 2)
+	all[1].await(t, sharedcache.Joined, 2)
+	o := w.order("after")
+	for first := w.issue(all[0].shared, o); w.issue(all[1].shared, o).AccessKeyID != first.AccessKeyID; first = w.issue(all[0].shared, o) {
+		o = w.order(o.Identity.Subject + "x")
+	}
+	_ = follower
+	// What the one that hears says, the other hears on the new master.
+	all[0].forget.Forget(o.Identity.Issuer, o.Identity.Subject)
+	all[1].await(t, sharedcache.Heard, 1)
+}
+
+// Over all replicas there are so many a minute; whatever stands in Redis for it.
+func TestLimitsAreCountedTogether(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	spend := func(r *replica, name string) time.Duration {
+		t.Helper()
+		wait, err := r.store.Spend(t.Context(), 4, "subject", "i", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wait
+	}
+	for n := range 4 {
+		if wait := spend(all[n%2], "s"); wait != 0 {
+			t.Errorf("event %d waits %s", n, wait)
+		}
+	}
+	for _, r := range all {
+		if wait := spend(r, "s"); wait <= 0 || wait > time.Minute {
+			t.Errorf("over the limit: waits %s", wait)
+		}
+	}
+	if wait := spend(all[0], "other"); wait != 0 {
+		t.Errorf("another waits %s", wait)
+	}
+	raw := w.raw()
+	for value, want := range map[string]bool{"99999999999999999999": true, "-5": false, "words": false, "": false} {
+		for name := range w.entries(raw) {
+			w.set(raw, name, value)
+		}
+		if wait := spend(all[0], "s"); (wait > 0) != want || wait > time.Minute {
+			t.Errorf("%q: waits %s", value, wait)
+		}
+	}
+	w.redis.Kill()
+	if _, err := all[0].store.Spend(t.Context(), 4, "subject", "i", "s"); err == nil {
+		t.Error("nobody can know")
+	}
+	if _, err := all[0].store.Spend(t.Context(), 0, "subject", "i", "s"); err == nil {
+		t.Error("no limit is none")
+	}
+}
