@@ -54,3 +54,25 @@ func TestEachServerAnswersHits(t *testing.T) {
 		t.Errorf("plot: %v: %s", err, drawn)
 	}
 }
+
+// The other commands say something of each thing that they measure, and fail where an
+// answer is not as it should be.
+func TestTheOtherCommandsMeasure(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"memory": {[]string{"memory", "--subjects", "20"}, []string{"20 subjects in"}},
+		"cold":   {[]string{"cold", "--subjects", "40"}, []string{"40 of 200, 40 calls", "0 refused in the end"}},
+		"beside": {[]string{"beside"}, []string{"hits alone", "new subjects", "forged tokens", "Zipf"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := strings.Join(reportOf(t, tc.args...).Notes, "\n")
+			for _, want := range tc.want {
+				if !strings.Contains(said, want) {
+					t.Errorf("%q is not in %s", want, said)
+				}
+			}
+		})
+	}
+}

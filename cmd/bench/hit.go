@@ -36,7 +36,7 @@ func (h hitCmd) Run(b *bench) error {
 		return err
 	}
 	defer w.close()
-	tokens, err := w.tokens(subjects, subjects)
+	tokens, err := w.tokens(subjects)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (h hitCmd) Run(b *bench) error {
 	}
 	for i := range contests {
 		if contests[i].load == nil { // signing takes a millisecond each
-			many, err := w.tokens(firstSights, subjects)
+			many, err := w.tokens(firstSights)
 			if err != nil {
 				return err
 			}

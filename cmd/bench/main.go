@@ -36,6 +36,10 @@ type commands struct {
 
 	Hit     hitCmd     `cmd:"" default:"withargs" help:"Hits: bare Echo, bare net/http, the broker with everything on, and with each part off in turn."`
 	Refused refusedCmd `cmd:"" help:"Tokens that are refused, beside hits."`
+	Cold    coldCmd    `cmd:"" help:"Many subjects at once that nobody has asked for yet, before an STS that takes 50 ms; then before one that throttles."`
+	Beside  besideCmd  `cmd:"" help:"Hits beside new subjects, beside a flood of bad tokens, and mixed with misses."`
+	Memory  memoryCmd  `cmd:"" help:"Live heap for each cached subject, the memory of its token included."`
+	Start   startCmd   `cmd:"" help:"From the start of the built program to ready, and its memory then."`
 	Child   childCmd   `cmd:"" hidden:""`
 }
 

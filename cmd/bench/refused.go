@@ -21,7 +21,7 @@ func (w *world) bad() []struct {
 		return func(i int) (string, error) {
 			c := w.claims(i%subjects, i)
 			change(c)
-			text, err := unsigned(c)
+			text, err := unsigned("RS256", kid, c)
 			return text + "." + noise(256), err
 		}
 	}
@@ -54,7 +54,7 @@ func (refusedCmd) Run(b *bench) error {
 	defer w.close()
 	from := func(i int) string { return fmt.Sprintf("X-Forwarded-For: 10.%d.%d.%d", i>>16&255, i>>8&255, i&255) }
 	server := spec{Kind: kindBroker, Entries: 2 * subjects, STSPerSecond: 1_000_000}
-	tokens, err := w.tokens(subjects, subjects)
+	tokens, err := w.tokens(subjects)
 	if err != nil {
 		return err
 	}

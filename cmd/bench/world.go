@@ -39,11 +39,14 @@ type world struct {
 	folder string
 	base   string // its URL
 	key    *rsa.PrivateKey
+	quick  *ecdsa.PrivateKey // signs where there is a million of tokens
 	server *http.Server
 
-	stsTakes time.Duration
-	stsCalls atomic.Int64
-	conns    atomic.Int64 // opened here
+	stsTakes  time.Duration
+	stsCalls  atomic.Int64
+	conns     atomic.Int64 // opened here
+	quota     *quota       // nil: STS does not throttle
+	throttled atomic.Int64
 }
 
 func newWorld(ctx context.Context) (*world, error) {
@@ -53,6 +56,9 @@ func newWorld(ctx context.Context) (*world, error) {
 		return nil, err
 	}
 	if w.key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return nil, err
+	}
+	if w.quick, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
 	if err := signingKey(filepath.Join(w.folder, "web-identity.pem")); err != nil {
@@ -102,7 +108,7 @@ admin_listen: "127.0.0.1:0"
 admin_pprof: true
 trusted_proxies: ["127.0.0.0/8"]
 cors: {allowed_origins: [%q]}
-issuers: [{url: %q, audiences: [%q], jwks_url: %q}]
+issuers: [{url: %q, audiences: [%q], algorithms: [RS256, ES256], jwks_url: %q}]
 web_identity: {mode: minted, issuer: "http://127.0.0.1:1", signing_keys: [%q]}
 sts: {region: eu-west-1, endpoint: %q, max_concurrent: 256}
 cache: {entries: %d}
@@ -124,9 +130,16 @@ grants:
 
 func (w *world) keys(rw http.ResponseWriter, _ *http.Request) {
 	b64 := base64.RawURLEncoding.EncodeToString
+	point, err := w.quick.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	rw.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(rw).Encode(map[string]any{"keys": []map[string]string{{
 		"kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": b64(w.key.N.Bytes()), "e": "AQAB",
+	}, {
+		"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "quick", "x": b64(point[1:33]), "y": b64(point[33:]),
 	}}})
 }
 
@@ -144,7 +157,7 @@ func (w *world) claims(subject, number int) map[string]any {
 
 // token signs claims.
 func (w *world) token(claims map[string]any) (string, error) {
-	text, err := unsigned(claims)
+	text, err := unsigned("RS256", kid, claims)
 	if err != nil {
 		return "", err
 	}
@@ -156,23 +169,53 @@ func (w *world) token(claims map[string]any) (string, error) {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
 
-func unsigned(claims map[string]any) (string, error) {
+// quickToken signs in a twentieth of the time, with ES256.
+func (w *world) quickToken(claims map[string]any) (string, error) {
+	text, err := unsigned("ES256", "quick", claims)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, w.quick, sum[:])
+	if err != nil {
+		return "", err
+	}
+	var signature [64]byte
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature[:]), nil
+}
+
+func unsigned(alg, kid string, claims map[string]any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	return b64([]byte(`{"alg":"RS256","typ":"JWT","kid":"`+kid+`"}`)) + "." + b64(payload), nil
+	return b64([]byte(`{"alg":"`+alg+`","typ":"JWT","kid":"`+kid+`"}`)) + "." + b64(payload), nil
 }
 
-// tokens makes n of them, for so many subjects.
-func (w *world) tokens(n, subjects int) ([]string, error) {
+// tokens makes n of them, for the subjects in turn.
+func (w *world) tokens(n int) ([]string, error) {
 	made := make([]string, n)
 	for i := range made {
 		var err error
 		if made[i], err = w.token(w.claims(i%subjects, i)); err != nil {
 			return nil, err
 		}
+	}
+	return made, nil
+}
+
+// strangers makes the requests of n subjects that nobody has seen.
+func (w *world) strangers(n int) ([][]byte, error) {
+	made := make([][]byte, n)
+	for i := range made {
+		token, err := w.quickToken(w.claims(1_000_000+i, i))
+		if err != nil {
+			return nil, err
+		}
+		made[i] = request(token)
 	}
 	return made, nil
 }
@@ -190,6 +233,12 @@ func (w *world) sts(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rw.Header().Set("Content-Type", "text/xml")
+	if w.quota != nil && !w.quota.take() {
+		w.throttled.Add(1)
+		rw.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(rw, `<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error><RequestId>r</RequestId></ErrorResponse>`)
+		return
+	}
 	if w.stsTakes > 0 {
 		time.Sleep(w.stsTakes)
 	}
