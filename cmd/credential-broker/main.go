@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -170,6 +171,10 @@ func (serveCmd) Run(w *world) error {
 	defer signal.Stop(hangup)
 	signal.Ignore(syscall.SIGPIPE) // who no longer reads the records ends readiness, and not the process
 	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(w.stderr, nil)))
+	if limit := memoryLimit(os.DirFS("/sys")); limit > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 { // GOMEMLIMIT is the operator's word
+		debug.SetMemoryLimit(limit)
+		log.LogAttrs(w.ctx, slog.LevelInfo, "memory limit taken from the container", slog.Int64("bytes", limit))
+	}
 	for _, note := range cfg.Notes {
 		log.LogAttrs(w.ctx, slog.LevelWarn, note)
 	}
