@@ -198,10 +198,7 @@ func TestNothingOldIsBroughtBack(t *testing.T) {
 		r.await(t, sharedcache.BeganAnew, 1)
 		r.await(t, sharedcache.Joined, 2)
 	}
-	p := w.order("p")
-	for first := w.issue(all[0].shared, p); w.issue(all[1].shared, p).AccessKeyID != first.AccessKeyID; first = w.issue(all[0].shared, p) {
-		p = w.order(p.Identity.Subject + "x")
-	}
+	p := w.sharing(all)
 	again := w.raw()
 	anew := all[1].of(sharedcache.BeganAnew)
 	w.record(again, begin)

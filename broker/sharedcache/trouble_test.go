@@ -86,6 +86,19 @@ func (w *world) from(i broker.Issuer, o broker.Order, want broker.Source) broker
 	return c
 }
 
+// sharing returns when the first two replicas share again, and an order that both
+// have the same answer to. Who joined first may have begun another age since, and who
+// waits for a record may be sent away for a moment.
+func (w *world) sharing(all []*replica) broker.Order {
+	w.t.Helper()
+	for n := 0; ; n++ {
+		o := w.order(fmt.Sprint("sharing", n))
+		if w.issue(all[0].shared, o).AccessKeyID == w.issue(all[1].shared, o).AccessKeyID {
+			return o
+		}
+	}
+}
+
 // A replica starts without Redis, goes on when it dies, and shares again when it is
 // back, each time by itself.
 func TestRedisComesAndGoes(t *testing.T) {
@@ -98,11 +111,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 		w.redis.Again()
 		a.await(t, sharedcache.Joined, round)
 		b.await(t, sharedcache.Joined, round)
-		o := w.order(fmt.Sprint("with", round))
-		// Both have to be of one age: who joined first may have begun another since.
-		for first := w.issue(a.shared, o); w.issue(b.shared, o).AccessKeyID != first.AccessKeyID; first = w.issue(a.shared, o) {
-			o = w.order(o.Identity.Subject + "x")
-		}
+		w.sharing([]*replica{a, b})
 		w.redis.Kill()
 		for n := range 10 {
 			w.from(a.shared, w.order(fmt.Sprint("without", round, n)), broker.FromSTS)
@@ -148,8 +157,7 @@ func TestRedisThatTakesNothing(t *testing.T) {
 				w.from(all[0].shared, w.order("s"), broker.FromSTS)
 			}
 			do(set[1])
-			w.from(all[0].shared, w.order("s"), broker.FromSTS)
-			w.from(all[1].shared, w.order("s"), broker.FromShared)
+			w.sharing(all)
 		})
 	}
 }
@@ -190,10 +198,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	w.from(all[0].shared, w.order("meanwhile"), broker.FromSTS)
 	all[0].await(t, sharedcache.Joined, 2)
 	all[1].await(t, sharedcache.Joined, 2)
-	o := w.order("after")
-	for first := w.issue(all[0].shared, o); w.issue(all[1].shared, o).AccessKeyID != first.AccessKeyID; first = w.issue(all[0].shared, o) {
-		o = w.order(o.Identity.Subject + "x")
-	}
+	o := w.sharing(all)
 	_ = follower
 	// What the one that hears says, the other hears on the new master.
 	all[0].forget.Forget(o.Identity.Issuer, o.Identity.Subject)
