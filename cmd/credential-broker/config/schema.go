@@ -17,6 +17,7 @@ const (
 	addressForm  = `:[^:]+$`
 	cidrForm     = `/[0-9]{1,3}$`
 	urlForm      = `^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]`
+	sharedForm   = `^([Rr][Ee][Dd][Ii][Ss]|[Vv][Aa][Ll][Kk][Ee][Yy])[Ss]?://[^/?#]`
 	originForm   = `^https?://[^/?#@A-Z]+$`
 	durationForm = `^\+?([0-9]*\.?[0-9]*(ns|us|µs|μs|ms|s|m|h))+$`
 	regionForm   = `^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`
@@ -77,6 +78,8 @@ func (k Key) value() schema { //nolint:funlen // a table
 		return filled(listOf(oneOf("RS256", "RS384", "RS512", "ES256", "ES384", "ES512"), false))
 	case "issuers[].jwks_url", "web_identity.issuer", "sts.endpoint":
 		return form(urlForm, nothing)
+	case "shared_cache.url":
+		return form(sharedForm, nothing)
 	case "web_identity.audience", "audit.output":
 		return notEmpty()
 	case "sts.max_concurrent":
@@ -129,8 +132,10 @@ func (k Key) value() schema { //nolint:funlen // a table
 		return listOf(form(regionForm), true)
 	case "list", "list of files":
 		return listOf(notEmpty(), true)
-	default: // text, file, claim, regular expression
+	case "text", "file", "claim", "regular expression":
 		return schema{"type": "string"}
+	default:
+		panic("shouldn't happen: no schema for " + k.Path + ", a " + k.Type)
 	}
 }
 

@@ -377,6 +377,23 @@ func encode(t interface{ Fatal(...any) }, tree any) string {
 	return string(data)
 }
 
+// has reports whether there is a value at a path of Keys.
+func has(tree map[string]any, path string) bool {
+	var at any = tree
+	for part := range strings.SplitSeq(path, ".") {
+		name, ofList := strings.CutSuffix(part, "[]")
+		here, _ := at.(map[string]any)
+		if at = here[name]; ofList {
+			list, ok := at.([]any)
+			if !ok || len(list) == 0 {
+				return false
+			}
+			at = list[0]
+		}
+	}
+	return at != nil
+}
+
 // set puts a value at a path such as "grants.0.duration".
 func set(tree map[string]any, path string, value any) {
 	var at any = tree
@@ -416,7 +433,17 @@ limits: {token_bytes: 4096, sts_per_second: "7"}
 revoked: {subjects: [a], tenants: "b, c"}
 audit: {output: /var/log/audit.log, hash: [subject, address], hash_key: /run/secrets/k}
 telemetry: {trace_tenant: "true"}
+shared_cache: {url: "rediss://user:pass@cache.acme.example:6380/1?addr=b:6380&master_set=m", key_file: /run/secrets/shared, timeout: 20ms}
 `
+	full = strings.NewReplacer("    audiences:", "    algorithms: [RS256, ES256]\n    clients: [spa]\n    logout_audiences: [spa]\n    jwks_url: https://acme.eu.auth0.com/keys\n    audiences:",
+		"  mode: minted\n", "  mode: minted\n  audience: sts.amazonaws.com\n", "sts: {region: ap-northeast-1}", "sts: {region: ap-northeast-1, fallback_regions: [us-west-2], endpoint: \"\", timeout: 1s, max_concurrent: 5}",
+		"match: {permissions: [upload:files],", "match: {permissions: [upload:files], scopes: \"a, b\",", "token_bytes: 4096", "token_bytes: 4096, per_subject_per_minute: 5, per_tenant_per_minute: 6, per_address_failures_per_minute: 7").Replace(full)
+	tree := decode(t, full)
+	for _, k := range config.Keys() { // what is not in it is not changed
+		if !has(tree, k.Path) {
+			t.Errorf("%s is not tried", k.Path)
+		}
+	}
 	if err := fits(s, full); err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +455,7 @@ telemetry: {trace_tenant: "true"}
 			nil, "", " ", "a", "${X}", "${X:-}", "$${X}", "a,b", "a, a", ",", true, false, "true", "True", "yes", 0, 1, -1, 300, 1 << 40, 1.5, "1", "+5", "007", "1e3",
 			[]any{}, []any{"a"}, []any{"a", "a"}, []any{nil}, []any{1}, []any{""}, []any{"list"}, []any{"${X}", "read"}, map[string]any{}, map[string]any{"a": nil}, map[string]any{"a": []any{}},
 			"1h", "90m", "+1h", "1h30m", "1.5h", ".5h", "0", "1500ms", "1800000us", "1800000µs", "-1h",
-			":1", "a:b", "[::1]:1", "HTTPS://a.example", "https://a.example/?", "https://a.example/#", "https://[::1]", "http://127.0.0.1:1/", "http://localhost", "https://a", "https://a/b/", "https://ä.example",
+			":1", "a:b", "[::1]:1", "HTTPS://a.example", "https://a.example/?", "https://a.example/#", "https://[::1]", "http://127.0.0.1:1/", "http://localhost", "https://a", "https://a/b/", "https://ä.example", "redis://localhost", "redis://127.0.0.1:1/0", "RedisS://h", "valkeys://u:p@h:1", "valkey://[::1]", "rediss://", "rediss://h?addr=x",
 			"0.0.0.0/0", "::/0", "10.0.0.0/8,::1/128", "RS256,ES512", "list,read", "read", "stdout", "subject", "minted", "forwarded", "eu-west-1", "us-gov-west-1", "us-iso-east-1",
 			"{tenant}/", "{user}/{tenant}/", "{tenant}-x", "x-{tenant}", "a.b", "a/{tenant}/b=c@d/", "arn:aws:iam::123456789012:role/a/b/c", "arn:aws-cn:iam::123456789012:role/x", keyARN, "org_id", "/a/b", "a|b", "\n", "é",
 		}
