@@ -217,14 +217,16 @@ func TestTheAuthorizationIsMadeOnceForItsOwner(t *testing.T) {
 	if err := os.Symlink(filepath.Join(t.TempDir(), "elsewhere"), link); err != nil {
 		t.Fatal(err)
 	}
-	for what, path := range map[string]string{
-		"others can read it": file(t, "key", key, 0o604), "others can write it": file(t, "key", key, 0o602), "its group can write it": file(t, "key", key, 0o620), "short": file(t, "key", key[:31], 0o600),
-		"empty": file(t, "key", "", 0o600), "a newline": file(t, "key", key+"\n", 0o600), "a space": file(t, "key", key+" "+key, 0o600),
-		"no ASCII": file(t, "key", key+"é", 0o600), "long": file(t, "key", strings.Repeat("a", 4097), 0o600), "a folder": t.TempDir(),
-		"a folder that is not there": filepath.Join(t.TempDir(), "x", "key"), "a link to nothing": link,
+	for what, tc := range map[string]struct{ path, says string }{
+		"others can read it": {file(t, "key", key, 0o604), "chmod 600"}, "others can write it": {file(t, "key", key, 0o602), "chmod 600"},
+		"its group can write it": {file(t, "key", key, 0o620), "chmod 600"}, "short": {file(t, "key", key[:31], 0o600), "31 bytes"},
+		"empty": {file(t, "key", "", 0o600), "0 bytes"}, "a newline": {file(t, "key", key+"\n", 0o600), "a newline"}, "a space": {file(t, "key", key+" "+key, 0o600), "a space"},
+		"no ASCII": {file(t, "key", key+"é", 0o600), "another character"}, "long": {file(t, "key", strings.Repeat("a", 4097), 0o600), "longer than 4096"},
+		"a folder": {t.TempDir(), "must be a file"}, "a folder that is not there": {filepath.Join(t.TempDir(), "x", "key"), "make the authorization token"},
+		"a link to nothing": {link, "no such file"},
 	} {
-		if a, err := agent.ReadAuthorization(path, 0o600); err == nil || a != nil {
-			t.Errorf("%s: taken", what)
+		if a, err := agent.ReadAuthorization(tc.path, 0o600); err == nil || a != nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), key[:31]) {
+			t.Errorf("%s: %v, want %q", what, err, tc.says)
 		}
 	}
 	if _, err := agent.ReadAuthorization(file(t, "key", key, 0o440), 0o600); err != nil {
