@@ -77,7 +77,9 @@ func (p *Plans) keep(made *plan, req Request) {
 	for _, right := range req.Access {
 		made.asked.access = append(made.asked.access, strings.Clone(right))
 	}
-	p.last.Store(made)
+	kept := *made
+	kept.document = made.document.Fold(&kept.scope.S3)
+	p.last.Store(&kept)
 }
 
 // planned decides, or finds what was decided. An explanation wants to see how it is

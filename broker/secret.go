@@ -21,6 +21,7 @@ const redacted = "[redacted]"
 type Secret struct {
 	plain  *string
 	digest *Digest // nil: not made yet
+	simple bool    // nothing in it is to be escaped in JSON
 }
 
 // NewSecret keeps s; the empty string gives the zero value.
@@ -28,7 +29,7 @@ func NewSecret(s string) Secret {
 	if s == "" {
 		return Secret{}
 	}
-	return Secret{plain: &s}
+	return Secret{plain: &s, simple: plain(s)}
 }
 
 // NewToken is NewSecret for what is known by its digest, which is made here, once,
@@ -52,6 +53,10 @@ func (s Secret) Reveal() string {
 	}
 	return *s.plain
 }
+
+// Simple reports whether nothing in the plaintext is to be escaped in JSON, which is
+// looked at once, when the secret is made.
+func (s Secret) Simple() bool { return s.simple }
 
 // IsZero reports whether there is no secret.
 func (s Secret) IsZero() bool { return s.plain == nil }

@@ -23,13 +23,28 @@ const languageVersion = "2012-10-17"
 type Document struct {
 	text   string
 	digest string // of text; made with it, since it is asked for more than once a request
+	of     *Scope // of a folded one, which has no text
 }
 
 // String returns the JSON, and "" for the zero value.
-func (d Document) String() string { return d.text }
+func (d Document) String() string {
+	if d.of == nil {
+		return d.text
+	}
+	again, err := Generate(*d.of)
+	if err != nil || again.digest != d.digest { // the scope was changed: no policy, which is never sent
+		return ""
+	}
+	return again.text
+}
+
+// Fold returns the document of a scope without its text, a fifth of what is remembered
+// of a caller: String writes it anew, the same bytes, as Generate does for one scope.
+// The scope must be the one that the document was generated for, and not be changed.
+func (d Document) Fold(of *Scope) Document { return Document{digest: d.digest, of: of} }
 
 // IsZero reports whether d is the zero value, which must not be sent.
-func (d Document) IsZero() bool { return d.text == "" }
+func (d Document) IsZero() bool { return d.digest == "" }
 
 // Digest returns the SHA-256 of the JSON in hexadecimal, and "" for the zero value.
 func (d Document) Digest() string { return d.digest }

@@ -139,3 +139,28 @@ func BenchmarkGenerateAndDigestTwice(b *testing.B) {
 		}
 	}
 }
+
+func TestAFoldedDocumentIsTheSame(t *testing.T) {
+	s := scope(t, "org_acme", func(*policy.Scope) {})
+	whole, err := policy.Generate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folded := whole.Fold(&s)
+	if folded.String() != whole.String() || folded.Digest() != whole.Digest() || folded.IsZero() {
+		t.Errorf("%q, want %q", folded, whole)
+	}
+	// Of another scope it is none, and so cannot be sent.
+	other := s
+	other.Access = policy.Read
+	if wrong := whole.Fold(&other); wrong.String() != "" {
+		t.Errorf("of another scope: %q", wrong)
+	}
+	var none policy.Scope
+	if wrong := whole.Fold(&none); wrong.String() != "" {
+		t.Errorf("of no scope: %q", wrong)
+	}
+	if zero := (policy.Document{}).Fold(&s); !zero.IsZero() || zero.String() != "" {
+		t.Errorf("of no document: %q", zero)
+	}
+}

@@ -78,8 +78,8 @@ func render(to []byte, c broker.Credentials, f format, now time.Time) ([]byte, e
 		return to, fmt.Errorf("shouldn't happen: format %q", string(f))
 	}
 	to = appendMember(to, n.key, c.AccessKeyID)
-	to = appendMember(to, n.secret, secret)
-	to = appendMember(to, n.token, session)
+	to = appendText(append(to, n.secret...), secret, c.SecretAccessKey.Simple())
+	to = appendText(append(to, n.token...), session, c.SessionToken.Simple())
 	to = append(appendInstant(append(to, n.expiration...), c.Expiration), '"')
 	if n.account != "" {
 		to = appendMember(to, n.account, c.Scope.RoleARN.Account())
@@ -102,6 +102,16 @@ func render(to []byte, c broker.Credentials, f format, now time.Time) ([]byte, e
 // around it.
 func appendMember(to []byte, name, value string) []byte {
 	return broker.AppendJSON(append(to, name...), value)
+}
+
+// appendText appends a text, which is not looked at again if it is known to be simple.
+func appendText(to []byte, text string, simple bool) []byte {
+	if !simple {
+		return broker.AppendJSON(to, text)
+	}
+	to = append(to, '"')
+	to = append(to, text...)
+	return append(to, '"')
 }
 
 // grantView is an element of the answer of /v1/grants. Duration is in seconds.
