@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -619,6 +620,13 @@ func TestDebiansClientsAskLoopbackAndReadNoTokenFile(t *testing.T) {
 	w := newWorld(t, "http://127.0.0.1:1", 0)
 	python := client{needs: []string{"/usr/bin/python3"}, probe: []string{"/usr/bin/python3", "-c", "import boto3"}}
 	python.check(t, w)
+	version, err := exec.CommandContext(t.Context(), "/usr/bin/python3", "-c", "import botocore; print(botocore.__version__)").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(version), "1.29.") {
+		t.Skipf("botocore is %s here, and 1.29 in Debian 12: what that cannot do is not tried", bytes.TrimSpace(version))
+	}
 	f := w.front(t, nil)
 	c := newCall(t, w, "old", inside, w.token(t, "old", nil), large, f)
 	c.snippet(t, "python/upload.py")

@@ -116,9 +116,9 @@ func TestTheActionPassesItsTests(t *testing.T) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("node is not here")
+			t.Fatal("node is not here, which the Action of deploy/auth0 needs")
 		}
-		t.Skip("node is not here")
+		t.Skip("node is not here: the Action of deploy/auth0 is not tried")
 	}
 	cmd := exec.CommandContext(t.Context(), node, "--test", "tenant.test.mjs")
 	cmd.Dir = filepath.Join(deploy, "auth0")

@@ -219,9 +219,9 @@ func action(t testing.TB, event map[string]any) map[string]any {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("node is not here")
+			t.Fatal("node is not here, which the Action of deploy/auth0 needs")
 		}
-		t.Skip("node is not here")
+		t.Skip("node is not here: the Action of deploy/auth0 is not tried")
 	}
 	in, err := json.Marshal(event)
 	if err != nil {
