@@ -91,6 +91,18 @@ bench: ## the benchmarks
 bench-servers: ## the broker beside bare Echo, in one run; wrk, where it is installed, loads them
 	go run ./cmd/bench
 
+# In a worktree of its own, so that nothing of this one is touched.
+BENCH ?= ./broker/... ./policy ./cmd/bench
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+.PHONY: bench-compare
+bench-compare: ## the micro-benchmarks of the commit FROM and of this tree, by benchstat, on a machine that does nothing else
+	@[ -n "$(FROM)" ] || { echo "make bench-compare FROM=commit"; exit 1; }
+	@dir=$$(mktemp -d); trap "git worktree remove --force $$dir/from; rm -r $$dir" EXIT; \
+	git worktree add --quiet --detach $$dir/from $(FROM); \
+	(cd $$dir/from && go test -run '^$$' -bench . -benchmem -count 6 $(BENCH) >$$dir/old); \
+	go test -run '^$$' -bench . -benchmem -count 6 $(BENCH) >$$dir/new; \
+	go run $(BENCHSTAT) $$dir/old $$dir/new
+
 # What tests run and the product does not have: a third-party S3 with STS, where
 # broker/brokertest/versitygw looks for it, a third-party IAM evaluator, and a linter.
 # Without a network the tests that need them are skipped; with CI=true they fail.

@@ -200,3 +200,23 @@ func (discard) Record(context.Context, broker.Record) error { return nil }
 type issuerFunc func(broker.Order) (broker.Credentials, error)
 
 func (f issuerFunc) Issue(_ context.Context, o broker.Order) (broker.Credentials, error) { return f(o) }
+
+// What an exchange costs up to the order, with a decision and with one that is kept.
+func BenchmarkDecide(b *testing.B) {
+	for name, plans := range map[string]*broker.Plans{"anew": nil, "kept": {}} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b)
+			w.identity.Plans, w.cfg.Auditor = plans, discard{}
+			w.cfg.Issuer = issuerFunc(func(broker.Order) (broker.Credentials, error) { return broker.Credentials{}, broker.ErrBusy })
+			bk, err := broker.New(w.cfg)
+			if err != nil {
+				b.Fatal(err)
+			}
+			req := broker.Request{Token: broker.NewToken("canary")}
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = bk.Exchange(b.Context(), req)
+			}
+		})
+	}
+}

@@ -477,3 +477,26 @@ func asList(v any) []string {
 	}
 	return all
 }
+
+// What a document costs to write and to prove, once for each call to STS.
+func BenchmarkProve(b *testing.B) {
+	s := scope(b, "org_acme", func(*policy.Scope) {})
+	document, err := policy.Generate(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("write", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = policy.Generate(s)
+		}
+	})
+	b.Run("prove", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := policy.Confined(document.String(), s); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

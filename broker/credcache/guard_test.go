@@ -81,3 +81,14 @@ func TestKeysAreEqualOnlyOfEqualOrders(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkKey(b *testing.B) {
+	o := broker.Order{Revision: "r", Identity: broker.Identity{Issuer: "https://acme.eu.auth0.com/", Subject: "auth0|alice", Audience: []string{"https://a", "https://b"}}}
+	held := map[key]bool{keyOf(o): true}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !held[keyOf(o)] {
+			b.Fatal("not found")
+		}
+	}
+}

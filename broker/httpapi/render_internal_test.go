@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,19 @@ func TestAnswersAreWrittenAsEncodingJSONWritesThem(t *testing.T) {
 					t.Errorf("%s: %v\n%s\n%s", f, err, got, text)
 				}
 			}
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	c := broker.Credentials{
+		AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: broker.NewSecret(strings.Repeat("s", 40)), SessionToken: broker.NewSecret(strings.Repeat("t", 1200)), Expiration: time.Now(),
+	}
+	room := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := render(room, c, formatContainer, c.Expiration); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
