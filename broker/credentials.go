@@ -43,6 +43,12 @@ type Credentials struct {
 // ones, which would otherwise ask before every call.
 const maxFloor = 20 * time.Minute
 
+// TextBytes is how many bytes the texts have that are theirs alone.
+func (c Credentials) TextBytes() int {
+	return len(c.AccessKeyID) + c.SecretAccessKey.size() + c.SessionToken.size() + len(c.SessionName) +
+		len(c.Scope.Tenant.String()) + len(c.Scope.User.String()) + len(c.Scope.S3.Key())
+}
+
 // Fresh reports whether enough of the credentials' life is left to hand them
 // out: at least twenty minutes, or a third of the life where that is less.
 func (c Credentials) Fresh(now time.Time) bool {

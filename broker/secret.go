@@ -58,6 +58,14 @@ func (s Secret) Reveal() string {
 // looked at once, when the secret is made.
 func (s Secret) Simple() bool { return s.simple }
 
+// size is how long the plaintext is.
+func (s Secret) size() int {
+	if s.plain == nil {
+		return 0
+	}
+	return len(*s.plain)
+}
+
 // IsZero reports whether there is no secret.
 func (s Secret) IsZero() bool { return s.plain == nil }
 

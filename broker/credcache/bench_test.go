@@ -155,5 +155,6 @@ func BenchmarkEntry(b *testing.B) {
 		runtime.KeepAlive(c)
 	}
 	b.ReportMetric(each, "B/entry")
+	b.ReportMetric(float64(credcache.HeldBytes(fill(b, u, 1))), "B/entry-as-counted")
 	b.ReportMetric(0, "ns/op")
 }

@@ -13,9 +13,11 @@
 package credcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -34,6 +36,7 @@ const busyRetryAfter = time.Second
 type Config struct {
 	Issuer    broker.Issuer    // asked on a miss, and ahead of one
 	Entries   int              // how many credentials are kept; about 3.5 kB each
+	Bytes     int64            // how many bytes they may have together; 0: no matter
 	Refreshes int              // calls ahead of need at a time; 0: 8, a quarter of the STS client's places
 	Now       func() time.Time // nil: time.Now
 	Random    func() float64   // from 0 to 1, spreads refreshes; nil: math/rand
@@ -76,8 +79,8 @@ var (
 // New makes an empty cache. It refuses a missing issuer, a bound below one and a
 // number of refreshes below zero.
 func New(cfg Config) (*Cache, error) {
-	if cfg.Issuer == nil || cfg.Entries < 1 || cfg.Refreshes < 0 {
-		return nil, errors.New("make credential cache: an issuer and at least one entry are needed, and refreshes cannot be below zero")
+	if cfg.Issuer == nil || cfg.Entries < 1 || cfg.Bytes < 0 || cfg.Refreshes < 0 {
+		return nil, errors.New("make credential cache: an issuer and at least one entry are needed, and neither bytes nor refreshes can be below zero")
 	}
 	c := &Cache{
 		issuer: cfg.Issuer, refreshes: cfg.Refreshes, now: cfg.Now, random: cfg.Random, observe: cfg.Observe,
@@ -101,7 +104,7 @@ func New(cfg Config) (*Cache, error) {
 		}
 	}
 	var errs [2]error
-	c.held, errs[0] = newStore(cfg.Entries, c.evicted)
+	c.held, errs[0] = newStore(cfg.Entries, cmp.Or(cfg.Bytes, math.MaxInt64), c.evicted)
 	c.refusals, errs[1] = newRefusals()
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("make credential cache: %w", err)

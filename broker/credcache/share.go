@@ -14,14 +14,16 @@ import (
 // fill all of it; but as soon as it is full, who holds more than one part gives way
 // to who does not. With eight, it takes eight tenants that fill their parts before
 // anybody's entry can be crowded out by others, and then it is the one that was
-// used least recently; and never more than seven can be over, so that the fullest
-// is found by a look at seven.
+// used least recently; and never more than seven can be over in entries, and seven in
+// bytes, so that the fullest is found by a look at fourteen.
 const shares = 8
 
 // store holds the entries. Its methods are called with Cache.mu held.
 type store struct {
-	most    int                      // entries
-	share   int                      // of a tenant, while there is no room
+	most, share           int   // entries; of a tenant, while there is no room
+	mostBytes, shareBytes int64 // the same in bytes
+	bytes                 int64 // of all entries
+
 	entries *lru.Cache[key, *entry]  // :: key → entry, in the order of use
 	tenants map[policy.Tenant]*shelf // :: tenant → its entries
 	over    map[*shelf]struct{}      // those with more than their share
@@ -33,11 +35,12 @@ type store struct {
 type shelf struct {
 	list.List
 	tenant policy.Tenant
+	bytes  int64
 }
 
-func newStore(most int, evicted func()) (*store, error) {
+func newStore(most int, mostBytes int64, evicted func()) (*store, error) {
 	s := &store{
-		most: most, share: max(1, most/shares), evicted: evicted,
+		most: most, share: max(1, most/shares), mostBytes: mostBytes, shareBytes: max(1, mostBytes/shares), evicted: evicted,
 		tenants: map[policy.Tenant]*shelf{}, over: map[*shelf]struct{}{}, owned: map[owner][]*entry{},
 	}
 	var err error
@@ -57,42 +60,58 @@ func (s *store) get(k key) (*entry, bool) {
 	return e, ok
 }
 
-// add puts the entry in the place of what its key holds, or of a victim where there
-// is no room.
+// add puts the entry in the place of what its key holds, or of victims where there is
+// no room.
 func (s *store) add(e *entry, now time.Time) {
 	k := e.key()
 	s.entries.Remove(k)
-	if s.entries.Len() == s.most {
-		s.entries.Remove(s.victim(k.scope.Tenant, now).key())
+	for s.entries.Len() > 0 && (s.entries.Len() == s.most || s.bytes+e.size() > s.mostBytes) {
+		s.entries.Remove(s.victim(e, now).key())
 		s.evicted()
 	}
 	s.link(e)
 	s.entries.Add(k, e)
 }
 
-// victim finds who has to go for a new entry of the tenant: the least recently used
-// of all where it is past serving anyway; else the least recently used of the
-// tenant that is furthest over its share, with the new entry counted; else, where
-// nobody is over, the least recently used of all.
-func (s *store) victim(tenant policy.Tenant, now time.Time) *entry {
+// victim finds who has to go for a new entry: the least recently used of all where it
+// is past serving anyway; else the least recently used of the tenant that is furthest
+// over its share, with the new entry counted; else, where nobody is over, the least
+// recently used of all.
+func (s *store) victim(e *entry, now time.Time) *entry {
 	_, oldest, _ := s.entries.GetOldest()
 	if !oldest.creds.Fresh(now) {
 		return oldest
 	}
 	var fullest *shelf
-	most := s.share
-	if own, ok := s.tenants[tenant]; ok && own.Len()+1 > most {
-		fullest, most = own, own.Len()+1
+	most := 1.0
+	if own, ok := s.tenants[e.creds.Scope.Tenant]; ok {
+		if n := s.parts(own.Len()+1, own.bytes+e.size()); n > most {
+			fullest, most = own, n
+		}
 	}
 	for other := range s.over {
-		if other.Len() > most {
-			fullest, most = other, other.Len()
+		if n := s.parts(other.Len(), other.bytes); n > most {
+			fullest, most = other, n
 		}
 	}
 	if fullest == nil {
 		return oldest
 	}
 	return fullest.Back().Value.(*entry)
+}
+
+// parts is how many shares so many entries and bytes are.
+func (s *store) parts(entries int, bytes int64) float64 {
+	return max(float64(entries)/float64(s.share), float64(bytes)/float64(s.shareBytes))
+}
+
+// sort keeps who is over its share.
+func (s *store) sort(shelf *shelf) {
+	if s.parts(shelf.Len(), shelf.bytes) > 1 {
+		s.over[shelf] = struct{}{}
+	} else {
+		delete(s.over, shelf)
+	}
 }
 
 // forget removes all that is the subject's.
@@ -117,9 +136,9 @@ func (s *store) link(e *entry) {
 		s.tenants[tenant] = e.shelf
 	}
 	e.place = e.shelf.PushFront(e)
-	if e.shelf.Len() > s.share {
-		s.over[e.shelf] = struct{}{}
-	}
+	e.shelf.bytes += e.size()
+	s.bytes += e.size()
+	s.sort(e.shelf)
 	who := e.origin.owner()
 	e.index = len(s.owned[who])
 	s.owned[who] = append(s.owned[who], e)
@@ -127,9 +146,9 @@ func (s *store) link(e *entry) {
 
 func (s *store) unlink(e *entry) {
 	e.shelf.Remove(e.place)
-	if e.shelf.Len() <= s.share {
-		delete(s.over, e.shelf)
-	}
+	e.shelf.bytes -= e.size()
+	s.bytes -= e.size()
+	s.sort(e.shelf)
 	if e.shelf.Len() == 0 {
 		delete(s.tenants, e.shelf.tenant)
 	}

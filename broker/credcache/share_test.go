@@ -2,7 +2,9 @@ package credcache
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +35,7 @@ func held(tenant policy.Tenant, subject string, end time.Time) *entry {
 
 func newTestStore(t testing.TB, most int) *store {
 	t.Helper()
-	s, err := newStore(most, func() {})
+	s, err := newStore(most, math.MaxInt64, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +75,52 @@ func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
 	}
 	if _, ok := s.get(held(third, "200", end).key()); ok {
 		t.Error("a tenant's own oldest one is not the one that went")
+	}
+}
+
+// CC20: room is short in bytes as it is in entries: a tenant whose sessions are large
+// takes no more of it than its share, once another needs it.
+func TestLargeSessionsDoNotCrowdOutOthers(t *testing.T) {
+	large, other := tenant(t, "large"), tenant(t, "other")
+	end := epoch.Add(time.Hour)
+	small := held(other, "0", end)
+	const room = 100
+	s, err := newStore(1_000_000, room*small.size(), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := func(n int) *entry {
+		e := held(large, fmt.Sprint(n), end)
+		e.creds.SessionToken = broker.NewSecret(strings.Repeat("t", int(small.size())))
+		return e
+	}
+	for n := range 10 {
+		s.add(held(other, fmt.Sprint(n), end), epoch)
+	}
+	for n := range 1000 {
+		s.add(big(n), epoch)
+		if s.bytes > s.mostBytes {
+			t.Fatalf("%d bytes in the room of %d", s.bytes, s.mostBytes)
+		}
+	}
+	if s.tenants[other].Len() != 10 || s.tenants[large].Len() != 45-1 && s.tenants[large].Len() != 45 {
+		t.Errorf("%d small ones, %d large ones", s.tenants[other].Len(), s.tenants[large].Len())
+	}
+	for n := 10; n < 50; n++ { // two large ones go, or one, for each two that come
+		s.add(held(other, fmt.Sprint(n), end), epoch)
+	}
+	if s.tenants[other].Len() != 50 || s.bytes > s.mostBytes {
+		t.Errorf("%d small ones, %d large ones", s.tenants[other].Len(), s.tenants[large].Len())
+	}
+	whole := held(large, "whole", end) // larger than the room: it is kept alone, and goes first
+	whole.creds.SessionToken = broker.NewSecret(strings.Repeat("t", int(200*small.size())))
+	s.add(whole, epoch)
+	if s.entries.Len() != 1 {
+		t.Errorf("%d entries beside one that fills the room", s.entries.Len()-1)
+	}
+	s.add(small, epoch)
+	if _, ok := s.get(small.key()); !ok || s.entries.Len() != 1 || s.bytes != small.size() {
+		t.Errorf("%d entries, %d bytes", s.entries.Len(), s.bytes)
 	}
 }
 
@@ -257,6 +305,13 @@ func checkStore(rt *rapid.T, s *store, m *shelfModel) {
 		rt.Fatalf("%d entries, want %d", n, len(m.used))
 	}
 	onShelves, over := 0, 0
+	var bytes int64
+	for _, e := range m.used {
+		bytes += e.size()
+	}
+	if bytes != s.bytes {
+		rt.Fatalf("counted as %d bytes, want %d", s.bytes, bytes)
+	}
 	for tenant, shelf := range s.tenants {
 		n := shelf.Len()
 		if n == 0 || n != m.count(tenant) || shelf.tenant != tenant {

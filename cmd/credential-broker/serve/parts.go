@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	"credential-broker/broker"
 	"credential-broker/broker/auditlog"
@@ -36,8 +37,9 @@ func verifierConfig(cfg config.Config, log *slog.Logger, observe func(string, er
 			URL: c.URL, Audiences: c.Audiences, Algorithms: c.Algorithms, Clients: c.Clients, JWKSURL: c.JWKSURL, LogoutAudiences: c.LogoutAudiences,
 		}
 	}
+	_, tokens := room(debug.SetMemoryLimit(-1), cfg.CacheEntries)
 	return idtoken.Config{
-		Issuers: issuers, TokenBytes: cfg.TokenBytes, Remember: cfg.CacheEntries, Claims: broker.ClaimsOf(cfg.Grants),
+		Issuers: issuers, TokenBytes: cfg.TokenBytes, Remember: tokens, Claims: broker.ClaimsOf(cfg.Grants),
 		Transport: transport, Log: log, Observe: observe, Previous: previous,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,8 +167,9 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	}
 	g.closers = append(g.closers, g.sts.Close)
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
+	bytes, _ := room(debug.SetMemoryLimit(-1), cfg.CacheEntries)
 	g.cache, err = credcache.New(credcache.Config{
-		Issuer: s.share(s.traces.STS(s.metrics.Issuer(g.sts))), Entries: cfg.CacheEntries, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
+		Issuer: s.share(s.traces.STS(s.metrics.Issuer(g.sts))), Entries: cfg.CacheEntries, Bytes: bytes, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
 		Observe: s.metrics.Fetched, Evicted: s.metrics.Evicted, Repeated: s.metrics.Repeated,
 	})
 	if err != nil {
