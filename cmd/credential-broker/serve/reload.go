@@ -52,6 +52,9 @@ func (s *Service) reloads(ctx, work context.Context) {
 		}
 		s.watcher = watcher
 	}
+	if changed != nil {
+		s.reload(ctx, work, false) // what changed since it was read, and before it was watched, was said to nobody
+	}
 	for {
 		var again <-chan time.Time
 		if last := s.last.Load(); last != nil && last.Result == Refused {

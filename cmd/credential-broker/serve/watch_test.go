@@ -67,6 +67,7 @@ grants: [{name: g, role_arn: "arn:aws:iam::123456789012:role/r", tenant: {claim:
 	if err != nil {
 		t.Fatal(err)
 	}
+	mount("..0", text("90m")) // since it was read
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -82,6 +83,7 @@ grants: [{name: g, role_arn: "arn:aws:iam::123456789012:role/r", tenant: {claim:
 			t.Fatalf("%s: nothing happened", what)
 		}
 	}
+	comes("a change before anybody watched", serve.Loaded, "")
 	mount("..2", text("2h"))
 	comes("a link turned", serve.Loaded, "")
 	mount("..3", text("1m"))
