@@ -116,6 +116,10 @@ terminationGracePeriodSeconds: 60
 `, kinds: "ConfigMap Deployment Pod PodDisruptionBudget Service",
 	},
 	{
+		name: "shared", values: "sharedCache: {existingSecret: redis, port: 6380}\nconfig: {shared_cache: {timeout: 20ms}}",
+		kinds: "ConfigMap Deployment NetworkPolicy Pod PodDisruptionBudget Service ServiceAccount",
+	},
+	{
 		name: "who may come and go", values: "networkPolicy: {from: [{podSelector: {matchLabels: {app: gateway}}}], extraEgress: [{ports: [{port: 4318}], to: [{podSelector: {}}]}]}",
 		kinds: "ConfigMap Deployment NetworkPolicy Pod PodDisruptionBudget Service ServiceAccount",
 	},
@@ -208,6 +212,7 @@ func TestTheChartRefuses(t *testing.T) {
 		"its own port":             {"config: {listen: ':80'}", "config.listen: is set by the chart"},
 		"its own admin port":       {"config: {admin_listen: ':80'}", "config.admin_listen: is set by the chart"},
 		"keys of the config's own": {"config: {web_identity: {signing_keys: [/x.pem]}}", "config.web_identity.signing_keys: is set by the chart"},
+		"a Redis of its own":       {"sharedCache: {existingSecret: redis}\nconfig: {shared_cache: {url: rediss://a}}", "config.shared_cache.url: is set by the chart"},
 		"no key":                   {"signingKeys: {existingSecret: ''}", "mode minted needs a key"},
 		"two places for the key":   {"signingKeys: {pem: {web-identity.pem: A}}", "existingSecret or pem, not both"},
 		"a key that is not there":  {"signingKeys: {existingSecret: '', files: [now.pem, next.pem], pem: {now.pem: A}}", "next.pem is not in signingKeys.pem"},

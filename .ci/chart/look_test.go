@@ -169,7 +169,13 @@ func configured(t testing.TB, objects []runtime.Object, d *appsv1.Deployment) {
 	cmd := exec.CommandContext(t.Context(), need(t, "BROKER"), "check", "--config", file)
 	cmd.Env = []string{}
 	for _, e := range c.Env {
+		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil { // the one that there is: where what replicas share is
+			e.Value = "rediss://user:password@redis.example:6380"
+		}
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
+	}
+	if shared := strings.Contains(text, "key_file: /run/secrets/shared-cache/key"); shared != (mounted(c, "/run/secrets/shared-cache") != "") {
+		t.Errorf("a shared cache %t, and its key is mounted or not", shared)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s\n%s", err, out, text)

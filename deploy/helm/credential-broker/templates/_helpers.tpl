@@ -50,5 +50,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- $_ := set $config.web_identity "signing_keys" $paths }}
 {{- end }}
+{{- if .Values.sharedCache.existingSecret }}
+{{- if hasKey (dig "shared_cache" dict $config) "url" }}{{ fail "config.shared_cache.url: is set by the chart, from sharedCache" }}{{ end }}
+{{- $_ := set $config "shared_cache" (merge (dict "url" "${SHARED_CACHE_URL}" "key_file" "/run/secrets/shared-cache/key") (dig "shared_cache" dict $config)) }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
