@@ -136,6 +136,12 @@ func TestEachProblemIsSaidWithItsPlace(t *testing.T) {
 		"a fallback to GovCloud":  {replace(t, "sts: {", "sts: {fallback_regions: [us-gov-west-1], "), "sts.fallback_regions[0]: is in partition aws-us-gov, and sts.region in aws"},
 		"a fallback from China":   {replace(t, "sts: {region: ap-northeast-1}", "sts: {region: cn-north-1, fallback_regions: [eu-west-1]}"), "sts.fallback_regions[0]: is in partition aws, and sts.region in aws-cn"},
 		"fallbacks of an address": {replace(t, "sts: {", "sts: {endpoint: \"https://sts.example\", fallback_regions: [eu-west-1], "), "c.yaml:9:58: sts.fallback_regions: must be empty where sts.endpoint is set"},
+		"a Redis without TLS":     {good + "shared_cache: {url: \"redis://canary@redis.example\", key_file: k}\n", "shared_cache.url: rediss:// is needed"},
+		"a Redis unverified":      {good + "shared_cache: {url: \"rediss://redis.example?skip_verify=1\", key_file: k}\n", "shared_cache.url: \"skip_verify\""},
+		"what is no Redis":        {good + "shared_cache: {url: redis.example, key_file: k}\n", "shared_cache.url: not a URL"},
+		"a Redis without a key":   {good + "shared_cache: {url: \"rediss://redis.example\"}\n", "shared_cache: url and key_file go together"},
+		"a key without a Redis":   {good + "shared_cache: {key_file: k}\n", "shared_cache: url and key_file go together"},
+		"a patient Redis":         {good + "shared_cache: {url: \"rediss://redis.example\", key_file: k, timeout: 2s}\n", "shared_cache.timeout"},
 		"no entries":              {good + "cache: {entries: 0}\n", "cache.entries: \"0\""},
 		"words for a number":      {good + "cache: {entries: many}\n", "cache.entries: \"many\""},
 		"a longer token":          {good + "limits: {token_bytes: 8193}\n", "limits.token_bytes"},
@@ -388,4 +394,23 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("another the second time: %v", err)
 		}
 	})
+}
+
+// What replicas share changes no answer: where it is may differ between them, and its
+// password is in nothing that is printed.
+func TestTheSharedCacheIsNoPartOfTheRevision(t *testing.T) {
+	revisions := map[string]bool{}
+	for _, more := range []string{"", "shared_cache: {url: \"rediss://u:canary@redis.example\", key_file: k}\n", "shared_cache: {url: \"redis://127.0.0.1\", key_file: j, timeout: 20ms}\n"} {
+		cfg, err := config.Parse("c.yaml", []byte(good+more), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Fatal(err)
+		}
+		revisions[cfg.Revision] = true
+		if more == "" != cfg.SharedCache.URL.IsZero() || strings.Contains(fmt.Sprintf("%+v", cfg), "canary") {
+			t.Errorf("%+v", cfg.SharedCache)
+		}
+	}
+	if len(revisions) != 1 {
+		t.Errorf("%d revisions", len(revisions))
+	}
 }
