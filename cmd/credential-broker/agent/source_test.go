@@ -258,6 +258,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"a file":                  {func(o *agent.Options) { *o = agent.Options{BrokerURL: brokerURL, TokenFile: "f"} }, ""},
 		"a file and a client":     {func(o *agent.Options) { o.TokenFile = "f" }, "--token-file"},
 		"no broker":               {func(o *agent.Options) { o.BrokerURL = "" }, "--broker-url"},
+		"a broker without a host": {func(o *agent.Options) { o.BrokerURL = "https://:443" }, "--broker-url"},
 		"a broker in clear":       {func(o *agent.Options) { o.BrokerURL = "http://broker.example" }, "--broker-url"},
 		"a broker of no web":      {func(o *agent.Options) { o.BrokerURL = "ftp://127.0.0.1" }, "--broker-url"},
 		"a broker with a query":   {func(o *agent.Options) { o.BrokerURL += "?grant=x" }, "--broker-url"},
