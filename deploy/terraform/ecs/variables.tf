@@ -20,9 +20,14 @@ variable "image" {
 }
 
 variable "init_image" {
-  description = "An image with sh and chown, which puts configuration and keys into files before the broker starts."
+  description = "An image with sh and chown, which puts configuration and keys into files before the broker starts. It is root there and sees the signing keys: copy it into a registry of your own, and name it by digest."
   type        = string
   default     = "public.ecr.aws/docker/library/busybox:1.37.0"
+
+  validation {
+    condition     = !endswith(var.init_image, ":latest") && can(regex("(@sha256:[0-9a-f]{64}|:[A-Za-z0-9._-]+)$", var.init_image))
+    error_message = "init_image names a version, better a digest (…@sha256:…), and not :latest."
+  }
 }
 
 variable "architecture" {
