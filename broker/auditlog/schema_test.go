@@ -164,10 +164,15 @@ func TestTheSchemaRefusesWhatIsNoRecord(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(map[string]any){
-		"another version":            func(r map[string]any) { r["v"] = 2.0 },
-		"an unknown action":          func(r map[string]any) { r["action"] = "look" },
-		"allowed with a code":        func(r map[string]any) { r["code"] = "busy" },
-		"denied without a code":      func(r map[string]any) { r["decision"] = "deny" },
+		"another version":     func(r map[string]any) { r["v"] = 2.0 },
+		"an unknown action":   func(r map[string]any) { r["action"] = "look" },
+		"allowed with a code": func(r map[string]any) { r["code"] = "busy" },
+		"denied without a code": func(r map[string]any) {
+			r["decision"], r["reason"] = "deny", "x"
+			for _, name := range []string{"access_key_id", "expiration", "source"} { // which a denial must not have
+				delete(r, name)
+			}
+		},
 		"denied with credentials":    func(r map[string]any) { r["decision"], r["code"], r["reason"] = "deny", "busy", "x" },
 		"a token in place of a hash": func(r map[string]any) { r["token_sha256"] = "eyJ" },
 		"a local time":               func(r map[string]any) { r["time"] = "2026-11-25T12:00:00+01:00" },
