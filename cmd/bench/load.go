@@ -125,7 +125,12 @@ func (l load) run(ctx context.Context) (result, error) {
 			sum.statuses[s] += n
 		}
 	}
-	return sum, errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil { // the others follow from the first
+			return sum, err
+		}
+	}
+	return sum, nil
 }
 
 func (l load) connection(ctx context.Context, take func() (int, bool)) (result, error) {
