@@ -207,6 +207,10 @@ func (c *Cache) clear() {
 	}
 }
 
+// Settle returns when no call ahead of need is under way. Nothing may be asked
+// meanwhile. It is for whoever has a clock of his own.
+func (c *Cache) Settle() { c.background.Wait() }
+
 // Close forgets everything, for good: what calls bring from now on goes to those
 // who wait for it and is not kept. It ends the calls that nobody waits for and
 // returns when they have ended. Orders that still come are passed on.

@@ -10,11 +10,11 @@ import (
 	"credential-broker/broker"
 )
 
-// youngUntil is the part of its life up to which an entry is an answer; it is fresh
+// YoungUntil is the part of its life up to which an entry is an answer; it is fresh
 // then, with more than half of its life left and a third being enough. A replica's
 // own cache renews from 0.45 of a life on, at the earliest: what it finds here must
 // be younger, or nobody would ever renew. An older entry is what is fallen back on.
-const youngUntil = 0.45
+const YoungUntil = 0.45
 
 // Issuer is one around another, the one that asks STS.
 type Issuer struct {
@@ -131,7 +131,7 @@ func (r *request) read(result rueidis.RedisResult) (broker.Credentials, bool) {
 		r.cfg.Observe(LoggedOut)
 	case creds.IssuedAt.After(now.Add(maxSkew)) || b.NotAfter.After(r.order.NotAfter):
 	case !creds.IssuedAt.After(r.order.After):
-	case now.Sub(creds.IssuedAt) >= time.Duration(youngUntil*float64(creds.Expiration.Sub(creds.IssuedAt))):
+	case now.Sub(creds.IssuedAt) >= time.Duration(YoungUntil*float64(creds.Expiration.Sub(creds.IssuedAt))):
 		r.older = &creds
 	default:
 		return creds, true

@@ -41,6 +41,8 @@ type commands struct {
 	Memory  memoryCmd  `cmd:"" help:"Live heap for each cached subject, the memory of its token included."`
 	Start   startCmd   `cmd:"" help:"From the start of the built program to ready, and its memory then."`
 	Child   childCmd   `cmd:"" hidden:""`
+
+	Simulate simulateCmd `cmd:"" help:"A day of many users and replicas, by the real cache on a clock of its own: what STS is asked with and without a shared cache."`
 }
 
 // bench is what a command has to work with.
@@ -79,6 +81,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return command.Run(&bench{commands: &c, ctx: ctx, stdout: stdout, stderr: stderr})
 }
 
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
 // print writes a report as it was asked for.
 func (b *bench) print(r report) error {
 	if b.SVG != "" {
@@ -87,9 +95,7 @@ func (b *bench) print(r report) error {
 		}
 	}
 	if b.JSON {
-		enc := json.NewEncoder(b.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+		return printJSON(b.stdout, r)
 	}
 	_, err := io.WriteString(b.stdout, r.text())
 	return err

@@ -283,16 +283,34 @@ func (f *fleet) called() (all, most int) {
 // Three real brokers: one call to STS for each subject, a log-out that reaches all, a
 // Redis that is killed and comes back, and a rolling restart, without a refused request.
 func TestReplicasShare(t *testing.T) {
+	for range 3 {
+		if replicasShare(t) {
+			return
+		}
+		t.Log("the machine is so busy that Redis was given up: once more")
+	}
+	t.Error("Redis was given up three times")
+}
+
+// givenUp reports whether a replica did not get its answer of Redis in time, after
+// which it asks STS for itself, as it should.
+func (f *fleet) givenUp() bool {
+	for _, p := range f.replicas {
+		if f.metric(p, `shared_cache_events_total{event="failed"}`)+f.metric(p, `shared_cache_events_total{event="overdue"}`) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// replicasShare reports whether the calls to STS could be counted.
+func replicasShare(t *testing.T) bool {
 	const subjects = 200
 	f := newFleet(t, 3)
 	tokens := f.tokens("first", subjects)
 	f.load(tokens, 6)
-	for _, p := range f.replicas {
-		if f.metric(p, `shared_cache_events_total{event="failed"}`)+f.metric(p, `shared_cache_events_total{event="overdue"}`) > 0 {
-			t.Log("the machine is so busy that Redis was given up: once more")
-			TestReplicasShare(t)
-			return
-		}
+	if f.givenUp() {
+		return false
 	}
 	if all, most := f.called(); all != subjects || most != 1 {
 		t.Errorf("%d calls for %d subjects, %d for one", all, subjects, most)
@@ -357,7 +375,10 @@ func TestReplicasShare(t *testing.T) {
 		f.load(tokens, 3)
 		<-ended
 	}
-	if all, _ := f.called(); all != calls {
+	if all, _ := f.called(); all != calls && f.givenUp() {
+		return false
+	} else if all != calls {
 		t.Errorf("%d calls more after a rolling restart", all-calls)
 	}
+	return true
 }
