@@ -116,3 +116,15 @@ func TestALoopTakesNobodysRecord(t *testing.T) {
 		t.Errorf("%v, %q", err, &w.records)
 	}
 }
+
+// Who is not known is counted by his address, and not here: each has his record.
+func TestWhoIsNotKnownHasHisRecord(t *testing.T) {
+	w := newWorld(t)
+	b := mustNew(t, w)
+	for range 100 {
+		_, _ = b.Exchange(t.Context(), broker.Request{})
+	}
+	if n := strings.Count(w.records.String(), "\n"); n != 100 {
+		t.Errorf("%d records of 100 requests without a token", n)
+	}
+}
