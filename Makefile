@@ -43,6 +43,7 @@ not-run:
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
 	@[ -e $(PAGE)/dist ] || echo "NOT RUN: the page: it needs Node.js 20.19 or newer, npm and the npm registry"
 	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || echo "NOT RUN: the page: it needs Chromium"
+	@command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null || echo "NOT RUN: what replicas share, before a real Redis: it needs Debian's redis-server and redis-sentinel"
 	@command -v promtool >/dev/null || echo "NOT RUN: the rules and the dashboard, asked of a real Prometheus: they need Debian's prometheus"
 	@$(UNLESS_CI) || exit 0; echo "NOT RUN: deploy/clients.md with the real clients: make clients-test"
 	@for tool in curl jq aws; do command -v $$tool >/dev/null || echo "NOT RUN: the lines to try by hand: they need $$tool"; done

@@ -92,9 +92,10 @@ func (r *repeats) sweep(now time.Time) bool {
 
 // repeat says of a record that releases nothing whether it is one too many, and what
 // the request is refused with then: what it was refused with anyway, or as one that
-// comes too often. Into the record of a refusal goes how many had none before it.
+// comes too often. Into the record of a refusal goes how many had none before it. What
+// is nobody's fault but ours always has its record: somebody will look for it.
 func (b *Broker) repeat(record *Record, err error) (refused error, tooMany bool) {
-	if record.Subject == "" || record.AccessKeyID != "" {
+	if record.Subject == "" || record.AccessKeyID != "" || ours(err) {
 		return err, false
 	}
 	c, tell := b.repeats.count(whose{record.Issuer, record.Subject}, record.Time)
@@ -110,4 +111,16 @@ func (b *Broker) repeat(record *Record, err error) (refused error, tooMany bool)
 		}
 	}
 	return err, false
+}
+
+// ours reports whether a request was refused for what its caller could not help. Such a
+// request has been counted by the limit of its subject before, or waits for something,
+// and so is not one of many.
+func ours(err error) bool {
+	switch ClassOf(err) {
+	case ErrInternal, ErrSTSRejected, ErrSTSUnavailable, ErrKeysUnavailable, ErrBusy:
+		return true
+	default:
+		return false
+	}
 }

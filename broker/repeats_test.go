@@ -78,6 +78,24 @@ func TestALoopHasTenRecordsASecond(t *testing.T) {
 	}
 }
 
+// What went wrong here is always told, whoever is in a loop.
+func TestOurOwnFailuresHaveTheirRecords(t *testing.T) {
+	for _, class := range []broker.Class{broker.ErrInternal, broker.ErrSTSRejected, broker.ErrSTSUnavailable, broker.ErrKeysUnavailable, broker.ErrBusy} {
+		w := newWorld(t)
+		w.answer = func(broker.Order) (broker.Credentials, error) { return broker.Credentials{}, class }
+		b := mustNew(t, w)
+		for range 50 {
+			_, _ = b.Exchange(t.Context(), broker.Request{Token: shown, Grant: "none"})
+			if _, err := b.Exchange(t.Context(), broker.Request{Token: shown}); broker.ClassOf(err) != class {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(w.records.String(), `"code":"`+string(class)); n != 50 {
+			t.Errorf("%d records of 50 refusals with %s", n, class)
+		}
+	}
+}
+
 // Each credential has its record, and so has whoever else asks meanwhile.
 func TestALoopTakesNobodysRecord(t *testing.T) {
 	w, now := newWorld(t), noon

@@ -77,7 +77,7 @@ func start(t testing.TB, name string, args []string) *Server {
 func (s *Server) Again() {
 	s.t.Helper()
 	cmd := exec.CommandContext(context.Background(), s.name, s.args...) //nolint:gosec // a test's own
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = DieTogether()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
