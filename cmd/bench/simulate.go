@@ -196,7 +196,7 @@ func (s simulateCmd) day(ctx context.Context, how arrangement, orders []broker.O
 	if err != nil {
 		return day{}, err
 	}
-	random := rand.New(rand.NewPCG(s.Seed, 1)) //nolint:gosec // a simulation
+	random := rand.New(rand.NewPCG(s.Seed, 1))                                  //nolint:gosec // a simulation
 	who := rand.NewZipf(random, s.Zipf, float64(s.Users)/50, uint64(s.Users-1)) //nolint:gosec // at least one
 	due, next := 0.0, 0
 	active := map[int]map[int]bool{} // :: half a session's life → who asked in it
