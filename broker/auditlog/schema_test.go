@@ -119,7 +119,7 @@ func TestTheRecordOfAGapFitsTheSchema(t *testing.T) {
 			t.Fatal("it was written")
 		}
 		d.set(-1, nil)
-		time.Sleep(time.Second)
+		<-time.After(time.Second) // of the bubble
 		synctest.Wait()
 		line, err := jsonschema.UnmarshalJSON(strings.NewReader(d.String()))
 		if err != nil {
