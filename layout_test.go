@@ -137,7 +137,7 @@ var table = map[string]rules{
 	},
 	"cmd/bench": {
 		ours: []string{
-			"broker", "broker/auditlog", "broker/awssts", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
+			"broker", "broker/auditlog", "broker/awssts", "broker/brokertest", "broker/credcache", "broker/httpapi", "broker/idtoken", "broker/limits",
 			"broker/sharedcache", "broker/telemetry", "cmd/credential-broker/config", "cmd/credential-broker/serve",
 		},
 		others: []string{"github.com/alecthomas/kong", echo},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -77,7 +78,7 @@ func bySDK(t testing.TB, f *fakeSTS, bound int, retryer aws.Retryer) func() erro
 // could not be served within 1.8 s: of those who come together, 600 are in the
 // burst, and the others have 1.5 s of turns.
 func TestAThrottlingSTSRefusesNobodyBehindTheAdaptiveLimit(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() && os.Getenv("CI") != "true" {
 		t.Skip("ten thousand calls: without -short")
 	}
 	const callers, atATime, quota, bound = 3000, 800, 600, 256
@@ -130,7 +131,7 @@ func (noQuota) AddTokens(uint) error { return nil }
 // 1,500 callers at one instant, five times what STS takes in a second, who come
 // again when they are told to, as clients do: all are served.
 func TestWhoComesAgainAsToldIsServed(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() && os.Getenv("CI") != "true" {
 		t.Skip("thousands of calls: without -short")
 	}
 	inBubble(t, func(t *testing.T) {

@@ -8,10 +8,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +20,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"credential-broker/broker/brokertest"
 )
 
 const (
@@ -61,7 +61,7 @@ func newWorld(ctx context.Context) (*world, error) {
 	if w.quick, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	if err := signingKey(filepath.Join(w.folder, "web-identity.pem")); err != nil {
+	if err := brokertest.WriteSigningKey(filepath.Join(w.folder, "web-identity.pem")); err != nil {
 		return nil, err
 	}
 	var lc net.ListenConfig
@@ -86,18 +86,6 @@ func newWorld(ctx context.Context) (*world, error) {
 func (w *world) close() {
 	_ = w.server.Close()
 	_ = os.RemoveAll(w.folder)
-}
-
-func signingKey(path string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // config is the broker's, with limits so high that they count and refuse nobody.

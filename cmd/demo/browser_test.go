@@ -98,8 +98,8 @@ func (o *outage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Screenshots go to $SHOTS, or else below the system's folder for what is
 // temporary: CI keeps them.
 func TestThePageInABrowser(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the page is not tested: -short")
+	if testing.Short() && os.Getenv("CI") != "true" {
+		t.Skip("the page takes minutes in a browser: without -short")
 	}
 	chromium := browserTools(t)
 	dist, err := buildPage(t.Context(), t.Output())
