@@ -1,6 +1,7 @@
 package sharedcache_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -218,5 +219,33 @@ func TestNothingInRedisCanBeRead(t *testing.T) {
 		if strings.Contains(dump.String(), secret) && secret != "r1" {
 			t.Errorf("%q is there to read", secret)
 		}
+	}
+}
+
+// A holder that took too long lets go of no lock but its own, whether STS answered it
+// or not: another may ask by now.
+func TestNobodyLetsGoOfAnothersLock(t *testing.T) {
+	for name, answer := range map[string]error{"with an answer": nil, "without one": broker.ErrSTSUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r, raw := w.joined(1)[0], w.raw()
+			var locks []string
+			w.sts.before = fail(func() (err error) {
+				locks, err = raw.Do(t.Context(), raw.B().Keys().Pattern("cb:{*}l").Build()).AsStrSlice()
+				for _, name := range locks {
+					w.set(raw, name, "another's")
+				}
+				return errors.Join(err, answer)
+			})
+			if _, err := r.shared.Issue(t.Context(), w.order("s")); !errors.Is(err, answer) {
+				t.Fatal(err)
+			}
+			if len(locks) != 1 {
+				t.Fatalf("locks %q", locks)
+			}
+			if text, err := raw.Do(t.Context(), raw.B().Get().Key(locks[0]).Build()).ToString(); text != "another's" {
+				t.Errorf("the lock is %q, %v", text, err)
+			}
+		})
 	}
 }
