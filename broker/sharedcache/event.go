@@ -21,10 +21,12 @@ const (
 	Told      Event = "told"      // a log-out of this replica stands in the journal
 	Heard     Event = "heard"     // a log-out was read there, this replica's own too
 	Forged    Event = "forged"    // a record of the journal does not open
+	OldKey    Event = "old_key"   // one that stood there before this replica followed is by a key that it has not (any more)
+	OtherKey  Event = "other_key" // one that came since is: neither hears the other's log-outs
 	BeganAnew Event = "began_new" // a part of the journal was missing, here or elsewhere: everything was forgotten
 )
 
 // Events returns all of them, for who counts.
 func Events() []Event {
-	return []Event{Hit, Waited, Missed, LoggedOut, Tampered, FellBack, Overdue, Written, Skipped, Failed, Joined, Told, Heard, Forged, BeganAnew}
+	return []Event{Hit, Waited, Missed, LoggedOut, Tampered, FellBack, Overdue, Written, Skipped, Failed, Joined, Told, Heard, Forged, OldKey, OtherKey, BeganAnew}
 }

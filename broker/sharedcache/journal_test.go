@@ -236,7 +236,8 @@ func TestWhoStartsKnowsTheLogOuts(t *testing.T) {
 	w.from(c.shared, other, broker.FromSTS)
 }
 
-// Records that are none do nothing but be counted.
+// Records that are none are counted. They end nothing that a replica holds; what is
+// shared from before them is no answer, since each may have been a log-out.
 func TestRecordsThatAreForged(t *testing.T) {
 	w := newWorld(t)
 	a := w.joined(1)[0]
@@ -250,6 +251,15 @@ func TestRecordsThatAreForged(t *testing.T) {
 		a.await(t, sharedcache.Forged, i+1)
 	}
 	w.from(a.cache, o, broker.FromCache)
+	w.from(a.shared, o, broker.FromSTS)
+	w.from(a.shared, o, broker.FromShared)
+	w.record(raw, good[:1]+"else"+good[5:])
+	a.await(t, sharedcache.OtherKey, 1)
+	if n := a.of(sharedcache.Forged); n != 5 || a.of(sharedcache.OldKey) != 0 {
+		t.Errorf("%v", a.counts)
+	}
+	w.from(a.cache, o, broker.FromCache)
+	w.from(a.shared, o, broker.FromSTS)
 	a.forget.Forget(o.Identity.Issuer, o.Identity.Subject)
 	a.await(t, sharedcache.Heard, 1)
 }
@@ -295,5 +305,30 @@ func (w *world) record(c rueidis.Client, value string) {
 	w.t.Helper()
 	if err := c.Do(w.t.Context(), c.B().Xadd().Key("cb:journal").Id("*").FieldValue().FieldValue("d", value).Build()).Error(); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// A replica that has the new key alone cannot read a log-out that was told under the
+// old one, and takes nothing from before it.
+func TestALogOutUnderAnOldKeyIsHeldToo(t *testing.T) {
+	w := newWorld(t)
+	next := newKey()
+	with := func(keys ...broker.Secret) func(*sharedcache.Config) {
+		return func(c *sharedcache.Config) { c.Keys = keys }
+	}
+	both := w.joined(1, with(w.keys[0], next))[0]
+	turned := w.joined(1, with(next, w.keys[0]))[0]
+	o := w.order("s")
+	first := w.issue(turned.shared, o)
+	both.forget.Forget(o.Identity.Issuer, o.Identity.Subject)
+	turned.await(t, sharedcache.Heard, 1)
+	turned.forget.Forget(o.Identity.Issuer, "another") // tells the new one of the age
+	turned.await(t, sharedcache.Heard, 2)
+	last := w.joined(1, with(next))[0]
+	if got := w.issue(last.shared, o); got.AccessKeyID == first.AccessKeyID {
+		t.Errorf("from before the log-out: %+v", got)
+	}
+	if last.of(sharedcache.BeganAnew) != 0 || last.of(sharedcache.LoggedOut) == 0 {
+		t.Errorf("%v", last.counts)
 	}
 }

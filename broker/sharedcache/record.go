@@ -41,7 +41,7 @@ func (j *journal) take(at stamp, sealed string) {
 	own, anew := j.note(at, sealed, r, err == nil)
 	switch {
 	case err != nil:
-		j.s.cfg.Observe(Forged)
+		j.s.cfg.Observe(j.unread(sealed))
 	case anew:
 		j.s.cfg.Observe(BeganAnew)
 		j.s.cfg.Clear()
@@ -55,13 +55,25 @@ func (j *journal) take(at stamp, sealed string) {
 	}
 }
 
+// unread is why a record does not open.
+func (j *journal) unread(sealed string) Event {
+	switch {
+	case !j.s.keys.foreign([]byte(sealed)):
+		return Forged
+	case j.live.Load():
+		return OtherKey
+	default:
+		return OldKey
+	}
+}
+
 // note remembers a record, and reports whether it is this replica's own and whether
 // everything is to be forgotten for it.
 func (j *journal) note(at stamp, sealed string, r record, good bool) (own, anew bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.at.MS, j.at.N, j.last = at.ms, at.n, sealed
-	if j.floor == (stamp{}) {
+	if j.floor == (stamp{}) || !good { // it may have been a log-out, of whomever
 		j.floor = at
 	}
 	if !good {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,8 +142,7 @@ var errSealed = errors.New("does not open")
 
 // open gives what was sealed for the same use and context, by any of the keys.
 func (r keyring) open(use string, context, sealed []byte) ([]byte, error) {
-	const headBytes = 1 + idBytes
-	if len(sealed) < headBytes+saltBytes || len(sealed) > maxSealed || sealed[0] != version {
+	if !closed(sealed) {
 		return nil, errSealed
 	}
 	for _, k := range r {
@@ -165,6 +165,20 @@ func (r keyring) open(use string, context, sealed []byte) ([]byte, error) {
 		return plain, nil
 	}
 	return nil, errSealed
+}
+
+// headBytes are the version and the key's id.
+const headBytes = 1 + idBytes
+
+// closed reports whether a text may be one that was sealed, by whatever key.
+func closed(text []byte) bool {
+	return len(text) >= headBytes+saltBytes && len(text) <= maxSealed && text[0] == version
+}
+
+// foreign reports whether a text says that it was sealed by a key that is none of
+// these.
+func (r keyring) foreign(sealed []byte) bool {
+	return closed(sealed) && !slices.ContainsFunc(r, func(k *key) bool { return bytes.Equal(k.id[:], sealed[1:headBytes]) })
 }
 
 // bound is what is authenticated beside the text.

@@ -125,7 +125,10 @@ func TestKeysAreChangedOneByOne(t *testing.T) {
 	last := w.joined(1, with(next))[0]
 	both.await(t, sharedcache.BeganAnew, 1)
 	turned.await(t, sharedcache.BeganAnew, 1)
-	old.await(t, sharedcache.Forged, 1)
+	old.await(t, sharedcache.OtherKey, 1)
+	if n, m := last.of(sharedcache.OldKey), last.of(sharedcache.Forged)+last.of(sharedcache.OtherKey); n == 0 || m != 0 {
+		t.Errorf("%v", last.counts)
+	}
 	p := w.order("p")
 	answered(p, broker.FromSTS, turned)
 	answered(p, broker.FromShared, both, last)
