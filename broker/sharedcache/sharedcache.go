@@ -130,6 +130,17 @@ func (s *Store) Close() {
 // given only then.
 func (s *Store) Live() bool { return s.journal.live.Load() }
 
+// Untold is how many log-outs the other replicas have not been told of, or are not
+// known to: those are told again until they were read back.
+func (s *Store) Untold() int {
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return len(s.journal.untold)
+}
+
+// LeftAlone reports whether the breaker keeps requests from Redis, or lets one try.
+func (s *Store) LeftAlone() bool { return s.breaker.State() != gobreaker.StateClosed }
+
 // connect reaches Redis for the first time, which the library does not try again,
 // and follows the journal from then on.
 func (s *Store) connect(ctx context.Context, o rueidis.ClientOption) {

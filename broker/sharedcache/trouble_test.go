@@ -131,10 +131,14 @@ func TestRedisThatHangsIsLeftAlone(t *testing.T) {
 	if a.of(sharedcache.Skipped) < 20 {
 		t.Errorf("%v", a.counts)
 	}
+	if !a.store.LeftAlone() {
+		t.Error("it is not said to be left alone")
+	}
 }
 
 // One that can be read and not written, or has no room: STS is asked, and what is
-// there still serves.
+// there still serves. A log-out waits until it can be told, and it is known that it
+// does.
 func TestRedisThatTakesNothing(t *testing.T) {
 	for name, set := range map[string][2][]string{
 		"read-only": {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
@@ -156,7 +160,22 @@ func TestRedisThatTakesNothing(t *testing.T) {
 			for range 10 {
 				w.from(all[0].shared, w.order("s"), broker.FromSTS)
 			}
+			if n := all[0].store.Untold(); n != 0 || all[0].store.LeftAlone() {
+				t.Errorf("%d log-outs are untold, left alone: %v", n, all[0].store.LeftAlone())
+			}
+			failed := all[0].of(sharedcache.Failed)
+			all[0].forget.Forget("https://i/", "out")
+			all[0].await(t, sharedcache.Failed, failed+1)
+			if n := all[0].store.Untold(); n != 1 {
+				t.Errorf("%d log-outs are untold", n)
+			}
 			do(set[1])
+			for _, r := range all {
+				r.await(t, sharedcache.Heard, 1)
+			}
+			if n := all[0].store.Untold(); n != 0 {
+				t.Errorf("%d log-outs are still untold", n)
+			}
 			w.sharing(all)
 		})
 	}

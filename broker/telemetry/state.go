@@ -13,12 +13,21 @@ type State struct {
 	Revision   string // of the configuration in use
 
 	CacheEntries, CacheRoom      int
-	CacheRefusals                int  // that are remembered
-	CacheCalls, CacheRefreshes   int  // under way, and how many of them are ahead of need
-	STSCalls, STSPlaces, Waiting int  // under way, how many may be, and who has to wait
-	SharedCache                  bool // the replicas hear each other
+	CacheRefusals                int // that are remembered
+	CacheCalls, CacheRefreshes   int // under way, and how many of them are ahead of need
+	STSCalls, STSPlaces, Waiting int // under way, how many may be, and who has to wait
+	Shared                       Shared
 	Regions                      []Region
 	Issuers                      []Issuer
+}
+
+// Shared is how this replica stands with what the replicas share. The zero value says
+// that nothing is shared.
+type Shared struct {
+	Configured bool // something is to be
+	Live       bool // the replicas hear each other
+	LeftAlone  bool // requests go round it
+	Untold     int  // log-outs that the others have yet to be told
 }
 
 // Region is the STS of one region of the configuration.
@@ -65,7 +74,10 @@ func newStateCollector(state func() State, states []string) *stateCollector {
 			{desc("cache_refreshes_in_flight", "Those of them that are ahead of need."), number(func(s State) int { return s.CacheRefreshes })},
 			{desc("sts_in_flight", "Calls to STS that are under way."), number(func(s State) int { return s.STSCalls })},
 			{desc("sts_places", "Calls to STS that may be under way: what the limiter has found STS to take."), number(func(s State) int { return s.STSPlaces })},
-			{desc("shared_cache_up", "1 while this replica and the others hear each other through the shared cache; 0 too where there is none."), func(s State) float64 { return yes(s.SharedCache) }},
+			{desc("shared_cache_configured", "1 where there is to be a cache that replicas share."), func(s State) float64 { return yes(s.Shared.Configured) }},
+			{desc("shared_cache_up", "1 while this replica and the others hear each other through the shared cache; 0 too where there is none."), func(s State) float64 { return yes(s.Shared.Live) }},
+			{desc("shared_cache_breaker_open", "1 while requests go round the shared cache, after failures in a row."), func(s State) float64 { return yes(s.Shared.LeftAlone) }},
+			{desc("shared_cache_untold", "Log-outs of which the other replicas have yet to be told."), number(func(s State) int { return s.Shared.Untold })},
 			{desc("sts_waiting", "Orders that wait for a place."), number(func(s State) int { return s.Waiting })},
 		},
 		revision: desc("config_info", "1; the label names the configuration in use.", "revision"),

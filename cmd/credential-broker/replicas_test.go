@@ -167,6 +167,9 @@ func (f *fleet) start() *process {
 		f.Fatal("a replica did not start")
 	}
 	f.until(p, "shared_cache_up", 1)
+	if f.metric(p, "shared_cache_configured") != 1 || f.metric(p, "shared_cache_breaker_open") != 0 {
+		f.Error("the metrics do not say that something is shared, or that it is left alone")
+	}
 	return p
 }
 
@@ -377,7 +380,16 @@ func replicasShare(t *testing.T) bool {
 	for i, p := range f.replicas {
 		joined[i] = f.metric(p, `shared_cache_events_total{event="joined"}`)
 	}
+	// A log-out meanwhile waits, and is told when Redis is back.
+	if status, body := f.ask(http.MethodDelete, f.replicas[0].public+"/v1/credentials", tokens[1]); status != http.StatusNoContent {
+		t.Fatalf("%d %s", status, body)
+	}
+	if n := f.metric(f.replicas[0], "shared_cache_untold"); n == 0 {
+		t.Error("no log-out waits")
+	}
+	heard := f.metric(f.replicas[1], `shared_cache_events_total{event="heard"}`)
 	f.redis.Again()
+	f.until(f.replicas[1], `shared_cache_events_total{event="heard"}`, heard+1)
 	for i, p := range f.replicas {
 		f.until(p, `shared_cache_events_total{event="joined"}`, joined[i]+1)
 		f.until(p, "shared_cache_up", 1)

@@ -42,7 +42,10 @@ func (s *Service) state() telemetry.State {
 	state := telemetry.State{
 		Ready: s.readiness() == nil, AuditReady: s.audit.Ready() == nil, Revision: g.cfg.Revision,
 		CacheEntries: held.Entries, CacheRoom: held.Room, CacheRefusals: held.Refusals, CacheCalls: held.Calls, CacheRefreshes: held.Refreshes,
-		STSCalls: load.Calls, STSPlaces: load.Places, Waiting: load.Waiting, SharedCache: s.shared != nil && s.shared.Live(),
+		STSCalls: load.Calls, STSPlaces: load.Places, Waiting: load.Waiting,
+	}
+	if s.shared != nil {
+		state.Shared = telemetry.Shared{Configured: true, Live: s.shared.Live(), LeftAlone: s.shared.LeftAlone(), Untold: s.shared.Untold()}
 	}
 	for _, r := range load.Regions {
 		state.Regions = append(state.Regions, telemetry.Region{Name: r.Region, State: r.State})
