@@ -207,7 +207,7 @@ func eventLog(path string) (*slog.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slog.New(telemetry.LogHandler(slog.NewJSONHandler(f, nil))), nil
+	return slog.New(telemetry.LogHandler(slog.NewJSONHandler(telemetry.NewLines(f), nil))), nil
 }
 
 // child is a server in a process of its own.

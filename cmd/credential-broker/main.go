@@ -159,6 +159,10 @@ func (w *world) read() (config.Config, error) {
 	return config.Parse(w.config, data, w.lookup)
 }
 
+// lastLines bounds how long an end waits for who reads the log: a healthy one takes
+// milliseconds.
+const lastLines = time.Second
+
 // Run serves until the process is told to stop, and reads the configuration again
 // when it changes or when the process is sent SIGHUP.
 func (serveCmd) Run(w *world) error {
@@ -170,7 +174,9 @@ func (serveCmd) Run(w *world) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	signal.Ignore(syscall.SIGPIPE) // who no longer reads the records ends readiness, and not the process
-	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(w.stderr, nil)))
+	lines := telemetry.NewLines(w.stderr)
+	defer lines.Close(lastLines)
+	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(lines, nil)))
 	if limit := memoryLimit(os.DirFS("/sys")); limit > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 { // GOMEMLIMIT is the operator's word
 		debug.SetMemoryLimit(limit)
 		log.LogAttrs(w.ctx, slog.LevelInfo, "memory limit taken from the container", slog.Int64("bytes", limit))
