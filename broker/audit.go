@@ -147,8 +147,9 @@ func appendMember(to []byte, name, value string) []byte {
 // What may do either is package auditlog's. It is safe for concurrent use; the
 // zero value refuses.
 type AuditLog struct {
-	mu sync.Mutex // guards w: one line is one Write
-	w  io.Writer
+	mu   sync.Mutex // guards w and room: one line is one Write
+	w    io.Writer
+	room []byte // for a line
 }
 
 var _ Auditor = (*AuditLog)(nil)
@@ -158,16 +159,16 @@ func NewAuditLog(w io.Writer) *AuditLog { return &AuditLog{w: w} }
 
 // Record implements Auditor.
 func (a *AuditLog) Record(_ context.Context, r Record) error {
-	line, err := r.Line()
-	if err != nil {
-		return err
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.w == nil {
 		return errors.New("write audit record: no destination")
 	}
-	if _, err := a.w.Write(line); err != nil {
+	var err error
+	if a.room, err = r.AppendLine(a.room[:0]); err != nil {
+		return err
+	}
+	if _, err := a.w.Write(a.room); err != nil {
 		return fmt.Errorf("write audit record: %w", err)
 	}
 	return nil

@@ -137,7 +137,7 @@ func renderGrants(scopes []broker.Scope) ([]byte, error) {
 func instant(t time.Time) string { return string(appendInstant(nil, t)) }
 
 func appendInstant(to []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(to, "2006-01-02T15:04:05Z")
+	return t.UTC().AppendFormat(to, time.RFC3339)
 }
 
 // marshal writes JSON without escaping for HTML, which this never is.

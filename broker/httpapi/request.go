@@ -94,11 +94,14 @@ func bearer(h http.Header, maxBytes int) (broker.Secret, error) {
 		return broker.Secret{}, fmt.Errorf("%w: empty Authorization", broker.ErrMissingToken)
 	case len(token) > maxBytes:
 		return broker.Secret{}, fmt.Errorf("%w: a token of %d bytes, at most %d", broker.ErrInvalidToken, len(token), maxBytes)
-	case strings.ContainsAny(token, " \t,") || strings.Count(token, ".") != 2:
+	case holds(token, ' ') || holds(token, '\t') || holds(token, ',') || strings.Count(token, ".") != 2:
 		return broker.Secret{}, fmt.Errorf("%w: Authorization holds no compact JWT", broker.ErrInvalidToken)
 	}
 	return broker.NewToken(token), nil
 }
+
+// holds is quicker than strings.ContainsAny on what is as long as a token.
+func holds(text string, c byte) bool { return strings.IndexByte(text, c) >= 0 }
 
 // read takes the parameters from the query and, on POST, from a JSON body; none
 // may stand in both.
