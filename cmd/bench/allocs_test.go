@@ -5,6 +5,7 @@
 package main
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,8 +14,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"credential-broker/broker"
 	"credential-broker/broker/auditlog"
-	"credential-broker/broker/telemetry"
 	"credential-broker/cmd/credential-broker/config"
 )
 
@@ -32,15 +33,16 @@ func (n *nowhere) Header() http.Header         { return n.h }
 func (n *nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (n *nowhere) WriteHeader(status int)      { n.status = status }
 
-// hits returns the handler of the whole broker, and a request that it has answered.
-func hits(t testing.TB) (http.Handler, *http.Request) {
+// hits returns the handler of the whole broker, and requests of so many subjects that it
+// has answered.
+func hits(t testing.TB, subjects int, off ...string) (http.Handler, []*http.Request) {
 	t.Helper()
 	w, err := newWorld(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.close)
-	cfg, err := config.Parse("bench.yaml", []byte(w.config(spec{Name: "0", Entries: 10, STSPerSecond: 1000})), os.LookupEnv)
+	cfg, err := config.Parse("bench.yaml", []byte(w.config(spec{Name: "0", Entries: 2 * subjects, STSPerSecond: 1_000_000})), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,37 +50,46 @@ func hits(t testing.TB) (http.Handler, *http.Request) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	audit, err := auditlog.Open(auditlog.Config{Path: filepath.Join(t.TempDir(), "audit.jsonl")})
+	what := spec{Off: off}
+	var audit broker.Auditor = broker.NewAuditLog(io.Discard)
+	if what.has(partAudit) {
+		kept, err := auditlog.Open(auditlog.Config{Path: filepath.Join(t.TempDir(), "audit.jsonl")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = kept.Close() })
+		audit = kept
+	}
+	var log *slog.Logger
+	if what.has(partLog) {
+		if log, err = eventLog(filepath.Join(t.TempDir(), "event.jsonl")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := what.handler(cfg, parts, audit, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = audit.Close() })
-	f, err := os.Create(filepath.Join(t.TempDir(), "event.jsonl"))
+	tokens, err := w.tokens(subjects)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
-	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(f, nil)))
-	h, err := spec{}.handler(cfg, parts, audit, log)
-	if err != nil {
-		t.Fatal(err)
+	requests := make([]*http.Request, len(tokens))
+	for i, token := range tokens {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/credentials", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.RemoteAddr = "192.0.2.1:1234"
+		r.Header = http.Header{"Authorization": {"Bearer " + token}, "Origin": {origin}, "User-Agent": {"aws-sdk-go-v2/1.48.0"}}
+		n := &nowhere{h: http.Header{}}
+		h.ServeHTTP(n, r)
+		if n.status != http.StatusOK {
+			t.Fatalf("status %d", n.status)
+		}
+		requests[i] = r
 	}
-	token, err := w.token(w.claims(1, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/credentials", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.RemoteAddr = "192.0.2.1:1234"
-	r.Header = http.Header{"Authorization": {"Bearer " + token}, "Origin": {origin}, "User-Agent": {"aws-sdk-go-v2/1.48.0"}}
-	n := &nowhere{h: http.Header{}}
-	h.ServeHTTP(n, r)
-	if n.status != http.StatusOK {
-		t.Fatalf("status %d", n.status)
-	}
-	return h, r
+	return h, requests
 }
 
 func allocs(h http.Handler, r *http.Request) float64 {
@@ -92,7 +103,8 @@ func allocs(h http.Handler, r *http.Request) float64 {
 // Everything on: request id, CORS, security headers, limits, metrics, event log, audit
 // record.
 func TestAHitAllocatesHardlyMoreThanEcho(t *testing.T) {
-	h, r := hits(t)
+	h, requests := hits(t, 1)
+	r := requests[0]
 	e := echo.New()
 	body := make([]byte, answerBytes)
 	e.GET("/v1/credentials", func(c echo.Context) error { return c.Blob(http.StatusOK, "application/json", body) })
@@ -104,13 +116,22 @@ func TestAHitAllocatesHardlyMoreThanEcho(t *testing.T) {
 	}
 }
 
-// BenchmarkHit is a hit without the network, everything on.
+// BenchmarkHit is hits of as many subjects as the command has, without the network.
 func BenchmarkHit(b *testing.B) {
-	h, r := hits(b)
-	n := &nowhere{h: make(http.Header, 16)}
-	b.ReportAllocs()
-	for b.Loop() {
-		clear(n.h)
-		h.ServeHTTP(n, r)
+	for _, tc := range []struct {
+		name string
+		off  []string
+	}{{"everything", nil}, {"safety", []string{partLog, partMetrics, partLimits, partAudit}}} {
+		b.Run(tc.name, func(b *testing.B) {
+			h, requests := hits(b, subjects, tc.off...)
+			n := &nowhere{h: make(http.Header, 16)}
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				clear(n.h)
+				h.ServeHTTP(n, requests[i%len(requests)])
+				i++
+			}
+		})
 	}
 }
