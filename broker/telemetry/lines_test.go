@@ -35,11 +35,11 @@ func TestLinesThatWaitAreWrittenTogether(t *testing.T) {
 		g := newGate()
 		lines := telemetry.NewLines(g)
 		log := slog.New(slog.NewJSONHandler(lines, nil))
-		log.Info("line", "n", 0)
+		log.Info("line", slog.Int("n", 0))
 		synctest.Wait() // its write is under way
 		const n = 100
 		for i := 1; i < n; i++ {
-			log.Info("line", "n", i)
+			log.Info("line", slog.Int("n", i))
 		}
 		close(g.open)
 		lines.Close(time.Second)
@@ -105,14 +105,14 @@ func TestTheEndOfLinesWaitsForABoundedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		lines := telemetry.NewLines(g)
-		fmt.Fprintln(lines, "before") //nolint:errcheck // never fails
+		fmt.Fprintln(lines, "before")
 		begin := time.Now()
 		lines.Close(time.Second)
 		if took := time.Since(begin); took != time.Second {
 			t.Errorf("the end took %s", took)
 		}
-		fmt.Fprintln(lines, "after") //nolint:errcheck // never fails
-		lines.Close(time.Second)     // once more does nothing
+		fmt.Fprintln(lines, "after")
+		lines.Close(time.Second) // once more does nothing
 		close(g.open)
 		synctest.Wait()
 		if got := g.text.String(); got != "before\n" {
