@@ -3,6 +3,7 @@ package sharedcache
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -140,10 +141,15 @@ func (j *journal) follow(ctx context.Context, c rueidis.Client) {
 	var writer sync.WaitGroup
 	writer.Go(func() { j.write(ctx, c) })
 	defer writer.Wait()
+	var said string
 	for ctx.Err() == nil {
 		err := j.resume(ctx, c)
 		if err == nil {
 			j.live.Store(true)
+			if said != "" {
+				said = ""
+				j.s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "log-outs at other replicas are heard again")
+			}
 			j.s.cfg.Observe(Joined)
 		}
 		for err == nil {
@@ -154,6 +160,7 @@ func (j *journal) follow(ctx context.Context, c rueidis.Client) {
 		clear(j.sent)
 		j.mu.Unlock()
 		if ctx.Err() == nil {
+			j.s.warn(ctx, &said, "log-outs at other replicas are not heard", err)
 			j.s.cfg.Observe(Failed)
 			pause(ctx, retryEvery)
 		}
@@ -270,6 +277,7 @@ func (j *journal) read(ctx context.Context, c rueidis.Client, wait time.Duration
 func (j *journal) write(ctx context.Context, c rueidis.Client) {
 	again := time.NewTicker(retryEvery)
 	defer again.Stop()
+	var said string
 	for {
 		select {
 		case <-ctx.Done():
@@ -282,9 +290,11 @@ func (j *journal) write(ctx context.Context, c rueidis.Client) {
 		}
 		for _, r := range j.toTell() {
 			if err := j.append(ctx, c, r); err != nil {
+				j.s.warn(ctx, &said, "other replicas cannot be told of a log-out: it is tried again", err)
 				j.s.cfg.Observe(Failed)
 				break
 			}
+			said = ""
 			j.mu.Lock()
 			j.sent[r.ID] = true
 			j.mu.Unlock()

@@ -152,11 +152,17 @@ func (s *Store) connect(ctx context.Context, o rueidis.ClientOption) {
 			s.journal.follow(ctx, client)
 			return
 		}
-		if text := err.Error(); text != said {
-			said = text
-			s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "the shared cache cannot be reached: each replica asks STS for itself", slog.String("error", text))
-		}
+		s.warn(ctx, &said, "the shared cache cannot be reached: each replica asks STS for itself", err)
 		pause(ctx, retryEvery)
+	}
+}
+
+// warn logs what went wrong, unless that was the last that was said of it: what is
+// tried twice a second fails for hours.
+func (s *Store) warn(ctx context.Context, said *string, what string, err error) {
+	if text := err.Error(); text != *said {
+		*said = text
+		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, what, slog.String("error", text))
 	}
 }
 

@@ -3,8 +3,10 @@ package sharedcache_test
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -140,13 +142,17 @@ func TestRedisThatHangsIsLeftAlone(t *testing.T) {
 // there still serves. A log-out waits until it can be told, and it is known that it
 // does.
 func TestRedisThatTakesNothing(t *testing.T) {
-	for name, set := range map[string][2][]string{
-		"read-only": {{"REPLICAOF", "127.0.0.1", "1"}, {"REPLICAOF", "NO", "ONE"}},
-		"full":      {{"CONFIG", "SET", "maxmemory", "1"}, {"CONFIG", "SET", "maxmemory", "0"}},
+	for name, tc := range map[string]struct {
+		begin, end []string
+		why        string
+	}{
+		"read-only": {[]string{"REPLICAOF", "127.0.0.1", "1"}, []string{"REPLICAOF", "NO", "ONE"}, "READONLY"},
+		"full":      {[]string{"CONFIG", "SET", "maxmemory", "1"}, []string{"CONFIG", "SET", "maxmemory", "0"}, "OOM"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			all := w.joined(2)
+			var said lines
+			all := w.joined(2, func(c *sharedcache.Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })
 			raw := w.raw()
 			do := func(words []string) {
 				if err := raw.Do(t.Context(), raw.B().Arbitrary(words...).Build()).Error(); err != nil {
@@ -154,7 +160,7 @@ func TestRedisThatTakesNothing(t *testing.T) {
 				}
 			}
 			w.from(all[0].shared, w.order("before"), broker.FromSTS)
-			do(set[0])
+			do(tc.begin)
 			for w.issue(all[1].shared, w.order("before")).Source != broker.FromShared { // who waits for a record may be sent away for a moment
 			}
 			for range 10 {
@@ -169,7 +175,11 @@ func TestRedisThatTakesNothing(t *testing.T) {
 			if n := all[0].store.Untold(); n != 1 {
 				t.Errorf("%d log-outs are untold", n)
 			}
-			do(set[1])
+			all[0].await(t, sharedcache.Failed, failed+2) // tried again, and not said again
+			if text := said.String(); strings.Count(text, "cannot be told") != 1 || !strings.Contains(text, tc.why) {
+				t.Errorf("said: %s", text)
+			}
+			do(tc.end)
 			for _, r := range all {
 				r.await(t, sharedcache.Heard, 1)
 			}
@@ -178,6 +188,43 @@ func TestRedisThatTakesNothing(t *testing.T) {
 			}
 			w.sharing(all)
 		})
+	}
+}
+
+// lines are what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A replica that does not hear the others says so, with the reason, and when it does
+// again.
+func TestWhoDoesNotHearSaysWhy(t *testing.T) {
+	w := newWorld(t)
+	var said lines
+	p := w.proxy()
+	a := w.joined(1, p.through, func(c *sharedcache.Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })[0]
+	p.set(true)
+	a.await(t, sharedcache.Failed, 1)
+	if text := said.String(); !strings.Contains(text, "not heard") || !strings.Contains(text, "error=") || strings.Contains(text, "again") {
+		t.Errorf("said: %s", text)
+	}
+	p.set(false)
+	a.await(t, sharedcache.Joined, 2)
+	if text := said.String(); strings.Count(text, "heard again") != 1 {
+		t.Errorf("said: %s", text)
 	}
 }
 
