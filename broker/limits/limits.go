@@ -91,10 +91,11 @@ type Config struct {
 	Counters   *Counters
 	PerSubject int // requests a minute
 	PerTenant  int
-	// Shared, if set, counts what is within the limits here over all replicas: one event
-	// of somebody, of whom there are so many a minute. It returns how long he has to
-	// wait, or 0; where it cannot tell, the counters here are all there is.
-	Shared  func(ctx context.Context, perMinute int, of Limit, whose ...string) (time.Duration, error)
+	// Shared, if set, counts what is within the limits here over all replicas: an event of
+	// each, in this order, up to the first who is over his limit. It returns which that is
+	// and how long he has to wait, or 0; where it cannot tell, the counters here are all
+	// there is. A request waits for it: one patience is for all of them.
+	Shared  func(ctx context.Context, of ...Allowance) (over int, wait time.Duration, err error)
 	Now     func() time.Time // nil: time.Now
 	Observe func(Limit)      // nil, or told of each refusal; must be quick and safe for concurrent use
 }
@@ -111,6 +112,13 @@ const (
 
 // Limits returns all of them, for who counts.
 func Limits() []Limit { return []Limit{OfSubject, OfTenant, OfAddress} }
+
+// Allowance is what somebody has.
+type Allowance struct {
+	Of        Limit
+	PerMinute int
+	Whose     []string
+}
 
 // Issuer passes on what is within the limits of its subject and its tenant.
 type Issuer struct{ cfg Config }
@@ -153,13 +161,15 @@ func (i *Issuer) shared(ctx context.Context, o broker.Order) (Limit, error) {
 	if i.cfg.Shared == nil {
 		return "", nil
 	}
-	if wait, err := i.cfg.Shared(ctx, i.cfg.PerSubject, OfSubject, o.Identity.Issuer, o.Identity.Subject); err == nil && wait > 0 {
-		return OfSubject, limited(wait, "the subject asks all replicas more than %d times a minute", i.cfg.PerSubject)
+	of := []Allowance{
+		{OfSubject, i.cfg.PerSubject, []string{o.Identity.Issuer, o.Identity.Subject}},
+		{OfTenant, i.cfg.PerTenant, []string{o.Scope.Tenant.String()}},
 	}
-	if wait, err := i.cfg.Shared(ctx, i.cfg.PerTenant, OfTenant, o.Scope.Tenant.String()); err == nil && wait > 0 {
-		return OfTenant, limited(wait, "the tenant asks all replicas more than %d times a minute", i.cfg.PerTenant)
+	over, wait, err := i.cfg.Shared(ctx, of...)
+	if err != nil || wait <= 0 {
+		return "", nil
 	}
-	return "", nil
+	return of[over].Of, limited(wait, "the %s asks all replicas more than %d times a minute", of[over].Of, of[over].PerMinute)
 }
 
 func (c *Counters) order(o broker.Order, perSubject, perTenant rate, now time.Time) (Limit, error) {

@@ -61,7 +61,7 @@ func TestTheDocumentedRightsAreEnough(t *testing.T) {
 	}
 	all[0].forget.Forget(o.Identity.Issuer, o.Identity.Subject)
 	all[1].await(t, sharedcache.Heard, 1)
-	if _, err := all[0].store.Spend(t.Context(), 4, "subject", "i", "s"); err != nil {
+	if _, _, err := all[0].store.Spend(t.Context(), sharedcache.Allowance{PerMinute: 4, Kind: "subject"}); err != nil {
 		t.Error(err)
 	}
 	denied, err := raw.Do(t.Context(), raw.B().Arbitrary("ACL", "LOG").Build()).ToArray()

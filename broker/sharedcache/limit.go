@@ -21,25 +21,44 @@ if wait>0 then return math.ceil(wait) end
 redis.call('SET',KEYS[1],string.format('%.0f',now+owed+interval),'PX',math.ceil((owed+interval)/1000)+1)
 return 0`
 
-// Spend counts an event of somebody over all replicas, of whom there are so many a
-// minute, and returns how long he has to wait, or 0. What is named says what is
-// counted (subject, tenant) and whose. An error says that nobody knows.
-func (s *Store) Spend(ctx context.Context, perMinute int, kind string, name ...string) (time.Duration, error) {
-	if perMinute < 1 {
-		return 0, errors.New("a limit of at least one a minute is needed")
+// Allowance is somebody's, over all replicas.
+type Allowance struct {
+	PerMinute int      // events, of which all may come at once
+	Kind      string   // what is counted: subject, tenant
+	Name      []string // whose it is
+}
+
+// Spend takes an event of each, in this order, up to the first that has none left. It
+// returns which that is and how long he has to wait, or 0 where each had one. An error
+// says that nobody knows. All of it has the timeout of one question: there is one call
+// for each, since the nodes of a cluster take no two names at once.
+func (s *Store) Spend(ctx context.Context, of ...Allowance) (over int, wait time.Duration, err error) {
+	for _, a := range of {
+		if a.PerMinute < 1 {
+			return 0, 0, errors.New("a limit of at least one a minute is needed")
+		}
 	}
-	f := fields{}
-	f.add(kind)
-	f.add(name...)
-	interval := time.Minute / time.Duration(perMinute)
-	all := interval * time.Duration(perMinute)
-	var wait int64
-	err := s.do(ctx, func(ctx context.Context, c rueidis.Client) error {
-		var err error
-		wait, err = c.Do(ctx, c.B().Eval().Script(spend).Numkeys(1).Key("cb:{"+s.keys[0].hash("limit", f)+"}").
-			Arg(strconv.FormatInt(interval.Microseconds(), 10), strconv.FormatInt(all.Microseconds(), 10)).Build()).AsInt64()
-		return err
+	err = s.do(ctx, func(ctx context.Context, c rueidis.Client) error {
+		for i, a := range of {
+			var err error
+			if wait, err = s.spend(ctx, c, a); err != nil || wait > 0 {
+				over = i
+				return err
+			}
+		}
+		return nil
 	})
+	return over, wait, err
+}
+
+func (s *Store) spend(ctx context.Context, c rueidis.Client, a Allowance) (time.Duration, error) {
+	f := fields{}
+	f.add(a.Kind)
+	f.add(a.Name...)
+	interval := time.Minute / time.Duration(a.PerMinute)
+	all := interval * time.Duration(a.PerMinute)
+	wait, err := c.Do(ctx, c.B().Eval().Script(spend).Numkeys(1).Key("cb:{"+s.keys[0].hash("limit", f)+"}").
+		Arg(strconv.FormatInt(interval.Microseconds(), 10), strconv.FormatInt(all.Microseconds(), 10)).Build()).AsInt64()
 	if err != nil || wait <= 0 {
 		return 0, err
 	}

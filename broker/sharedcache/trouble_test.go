@@ -271,15 +271,20 @@ func TestSentinelFailsOver(t *testing.T) {
 	all[1].await(t, sharedcache.Heard, 1)
 }
 
+// allowance is of 4 a minute.
+func allowance(kind string, name ...string) sharedcache.Allowance {
+	return sharedcache.Allowance{PerMinute: 4, Kind: kind, Name: name}
+}
+
 // Over all replicas there are so many a minute; whatever stands in Redis for it.
 func TestLimitsAreCountedTogether(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
 	spend := func(r *replica, name string) time.Duration {
 		t.Helper()
-		wait, err := r.store.Spend(t.Context(), 4, "subject", "i", name)
-		if err != nil {
-			t.Fatal(err)
+		over, wait, err := r.store.Spend(t.Context(), allowance("subject", "i", name))
+		if err != nil || over != 0 {
+			t.Fatal(over, err)
 		}
 		return wait
 	}
@@ -306,10 +311,48 @@ func TestLimitsAreCountedTogether(t *testing.T) {
 		}
 	}
 	w.redis.Kill()
-	if _, err := all[0].store.Spend(t.Context(), 4, "subject", "i", "s"); err == nil {
+	if _, _, err := all[0].store.Spend(t.Context(), allowance("subject", "i", "s")); err == nil {
 		t.Error("nobody can know")
 	}
-	if _, err := all[0].store.Spend(t.Context(), 0, "subject", "i", "s"); err == nil {
+	if _, _, err := all[0].store.Spend(t.Context(), allowance("subject"), sharedcache.Allowance{Kind: "tenant"}); err == nil {
 		t.Error("no limit is none")
+	}
+}
+
+// Who is over his own limit takes nothing of what his tenant has.
+func TestWhoIsOverOneLimitSpendsNoOther(t *testing.T) {
+	w := newWorld(t)
+	s := w.joined(1)[0].store
+	for subject, want := range map[string]int{"a": 4, "b": 4} { // of 8 events of the tenant
+		for n := range 6 {
+			tenant := sharedcache.Allowance{PerMinute: 8, Kind: "tenant", Name: []string{"acme"}}
+			over, wait, err := s.Spend(t.Context(), allowance("subject", subject), tenant)
+			if err != nil || over != 0 || (wait > 0) != (n >= want) {
+				t.Fatalf("event %d of %s: over %d, waits %s, %v", n, subject, over, wait, err)
+			}
+		}
+	}
+	for range 2 {
+		over, wait, err := s.Spend(t.Context(), allowance("subject", "c"), allowance("tenant", "globex"), sharedcache.Allowance{PerMinute: 8, Kind: "tenant", Name: []string{"acme"}})
+		if err != nil || over != 2 || wait <= 0 {
+			t.Fatalf("the tenant that is over its limit: over %d, waits %s, %v", over, wait, err)
+		}
+	}
+}
+
+// A Redis that hangs costs a request the timeout once, however many limits there are:
+// four of them are not the five failures after which it is left alone.
+func TestLimitsHaveOnePatience(t *testing.T) {
+	w := newWorld(t)
+	a := w.joined(1, func(c *sharedcache.Config) { c.Timeout = 20 * time.Millisecond })[0]
+	w.redis.Stop()
+	t.Cleanup(w.redis.Continue)
+	for range 4 {
+		if _, _, err := a.store.Spend(t.Context(), allowance("subject", "s"), allowance("tenant", "acme")); err == nil {
+			t.Error("nobody can know")
+		}
+	}
+	if a.store.LeftAlone() {
+		t.Errorf("one request fails more than once: %v", a.counts)
 	}
 }

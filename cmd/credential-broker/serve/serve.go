@@ -178,7 +178,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	g.closers = append(g.closers, g.cache.Close)
 	limited, err := limits.New(limits.Config{
 		Issuer: s.traces.Cache(g.cache), Counters: s.counters, PerSubject: cfg.Limits.PerSubject, PerTenant: cfg.Limits.PerTenant, Observe: s.overLimit,
-		Shared: s.sharedLimit(),
+		Shared: s.sharedLimits(),
 	})
 	if err != nil {
 		return nil, err

@@ -72,11 +72,15 @@ func (s *Service) knownSessions() broker.Sessions {
 	return s.shared.Sessions(s.sessions)
 }
 
-func (s *Service) sharedLimit() func(context.Context, int, limits.Limit, ...string) (time.Duration, error) {
+func (s *Service) sharedLimits() func(context.Context, ...limits.Allowance) (int, time.Duration, error) {
 	if s.shared == nil {
 		return nil
 	}
-	return func(ctx context.Context, perMinute int, of limits.Limit, whose ...string) (time.Duration, error) {
-		return s.shared.Spend(ctx, perMinute, string(of), whose...)
+	return func(ctx context.Context, of ...limits.Allowance) (int, time.Duration, error) {
+		all := make([]sharedcache.Allowance, len(of))
+		for i, a := range of {
+			all[i] = sharedcache.Allowance{PerMinute: a.PerMinute, Kind: string(a.Of), Name: a.Whose}
+		}
+		return s.shared.Spend(ctx, all...)
 	}
 }
