@@ -18,21 +18,25 @@ const YoungUntil = 0.45
 
 // Issuer is one around another, the one that asks STS.
 type Issuer struct {
-	store *Store
-	next  broker.Issuer
+	store    *Store
+	next     broker.Issuer
+	patience time.Duration
 }
 
 var _ broker.Issuer = (*Issuer)(nil)
 
-// Issuer returns one that shares what next gives.
-func (s *Store) Issuer(next broker.Issuer) *Issuer { return &Issuer{s, next} }
+// Issuer returns one that shares what next gives. Patience is how long an order may
+// take, waiting for others and STS included: with none, none is answered.
+func (s *Store) Issuer(next broker.Issuer, patience time.Duration) *Issuer {
+	return &Issuer{s, next, patience}
+}
 
-// Issue implements broker.Issuer. It takes no longer than Config.Patience, waiting
+// Issue implements broker.Issuer. It takes no longer than its patience, waiting
 // for others included.
 func (i *Issuer) Issue(ctx context.Context, order broker.Order) (broker.Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, i.store.cfg.Patience)
+	ctx, cancel := context.WithTimeout(ctx, i.patience)
 	defer cancel()
-	r := &request{Store: i.store, order: order, key: keyOf(i.store.keys, order), seen: i.store.journal.position()}
+	r := &request{Store: i.store, patience: i.patience, order: order, key: keyOf(i.store.keys, order), seen: i.store.journal.position()}
 	creds, found := r.find(ctx)
 	if found {
 		return creds, nil
@@ -54,18 +58,19 @@ func (i *Issuer) Issue(ctx context.Context, order broker.Order) (broker.Credenti
 // request is one order on its way.
 type request struct {
 	*Store
-	order broker.Order
-	key   entryKey
-	seen  position            // of the journal, before STS is asked
-	lock  string              // what is in the lock, if this replica holds it
-	older *broker.Credentials // an answer for when STS gives none
-	down  bool                // Redis is of no use for this order
+	patience time.Duration
+	order    broker.Order
+	key      entryKey
+	seen     position            // of the journal, before STS is asked
+	lock     string              // what is in the lock, if this replica holds it
+	older    *broker.Credentials // an answer for when STS gives none
+	down     bool                // Redis is of no use for this order
 }
 
 // find looks for an entry, takes the lock if there is none, or waits for who holds
 // it. Without an entry, STS is to be asked.
 func (r *request) find(ctx context.Context) (broker.Credentials, bool) {
-	until := time.Now().Add(r.cfg.Patience / 2)
+	until := time.Now().Add(r.patience / 2)
 	creds, found := r.look(ctx)
 	result := Hit
 	for !found && !r.down && !r.take(ctx, &creds, &found) && !r.down {

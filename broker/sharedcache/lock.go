@@ -32,7 +32,7 @@ func (r *request) take(ctx context.Context, creds *broker.Credentials, found *bo
 	var all []rueidis.RedisResult
 	err := r.do(ctx, func(ctx context.Context, c rueidis.Client) error {
 		all = c.DoMulti(ctx,
-			c.B().Set().Key(r.key.lock).Value(own).Nx().Px(r.cfg.Patience+lockSlack).Build(),
+			c.B().Set().Key(r.key.lock).Value(own).Nx().Px(r.patience+lockSlack).Build(),
 			c.B().Get().Key(r.key.names[0]).Build())
 		return firstError(all...)
 	})

@@ -47,12 +47,12 @@ func TestKeysAreRead(t *testing.T) {
 			t.Errorf("%q: %d keys, %v", text, len(keys), err)
 		}
 	}
-	full := sharedcache.Config{URL: broker.NewSecret("redis://127.0.0.1:1"), Keys: []broker.Secret{newKey()}, Timeout: 1, Patience: 1,
+	full := sharedcache.Config{URL: broker.NewSecret("redis://127.0.0.1:1"), Keys: []broker.Secret{newKey()}, Timeout: 1,
 		Forget: func(string, string) {}, Clear: func() {}, Session: func(string, string) (string, bool) { return "", false }}
 	for name, change := range map[string]func(*sharedcache.Config){
 		"no key": func(c *sharedcache.Config) { c.Keys = nil }, "a short key": func(c *sharedcache.Config) { c.Keys = []broker.Secret{broker.NewSecret("short")} },
 		"a key twice": func(c *sharedcache.Config) { c.Keys = append(c.Keys, c.Keys...) }, "no URL": func(c *sharedcache.Config) { c.URL = broker.Secret{} },
-		"no timeout": func(c *sharedcache.Config) { c.Timeout = 0 }, "no patience": func(c *sharedcache.Config) { c.Patience = 0 },
+		"no timeout":     func(c *sharedcache.Config) { c.Timeout = 0 },
 		"nobody to tell": func(c *sharedcache.Config) { c.Forget = nil }, "nothing to clear": func(c *sharedcache.Config) { c.Clear = nil },
 		"no sessions": func(c *sharedcache.Config) { c.Session = nil },
 	} {

@@ -51,8 +51,6 @@ type Config struct {
 	URL     broker.Secret   // see ParseURL; it may hold a password
 	Keys    []broker.Secret // 32 bytes each: the first seals, all open
 	Timeout time.Duration   // for what a request asks of Redis, each time
-	// Patience is how long an order may take, waiting for others and STS included.
-	Patience time.Duration
 	// Forget drops what this replica holds of a subject, and Clear all of it; Session
 	// tells whose session is, if that is known here. They must be quick.
 	Forget  func(issuer, subject string)
@@ -87,8 +85,8 @@ func Open(cfg Config) (*Store, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("open shared cache: %w", err)
 	}
-	if cfg.Timeout <= 0 || cfg.Patience <= 0 || cfg.Forget == nil || cfg.Clear == nil || cfg.Session == nil {
-		return nil, errors.New("open shared cache: a timeout, a patience and whom to tell are needed")
+	if cfg.Timeout <= 0 || cfg.Forget == nil || cfg.Clear == nil || cfg.Session == nil {
+		return nil, errors.New("open shared cache: a timeout and whom to tell are needed")
 	}
 	if s.cfg.Now == nil {
 		s.cfg.Now = time.Now

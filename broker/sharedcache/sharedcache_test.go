@@ -165,9 +165,8 @@ func TestAFailureIsNotWaitedFor(t *testing.T) {
 // Whoever waits for a replica that hangs asks STS himself before his patience ends.
 func TestNobodyWaitsForAReplicaThatHangs(t *testing.T) {
 	w := newWorld(t)
-	patient := func(c *sharedcache.Config) { c.Patience = 600 * time.Millisecond }
 	hangs := w.joined(1)[0]
-	other := w.joined(1, patient)[0]
+	other := w.joined(1)[0]
 	o := w.order("s")
 	asked, end := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -186,7 +185,7 @@ func TestNobodyWaitsForAReplicaThatHangs(t *testing.T) {
 		w.issue(hangs.shared, o)
 	}()
 	<-asked
-	if got := w.issue(other.shared, o); got.Source != broker.FromSTS || other.of(sharedcache.Overdue) != 1 {
+	if got := w.issue(other.store.Issuer(w.sts, 600*time.Millisecond), o); got.Source != broker.FromSTS || other.of(sharedcache.Overdue) != 1 {
 		t.Errorf("%+v, %v", got, other.counts)
 	}
 	close(end)

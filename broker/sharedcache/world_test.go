@@ -159,7 +159,7 @@ func (w *world) replica(change ...func(*sharedcache.Config)) *replica {
 	r := &replica{}
 	known := sessions.New()
 	cfg := sharedcache.Config{
-		URL: broker.NewSecret(w.redis.URL("")), Keys: w.keys, Timeout: 10 * time.Second, Patience: 30 * time.Second, Now: w.clock.now, Observe: r.observe,
+		URL: broker.NewSecret(w.redis.URL("")), Keys: w.keys, Timeout: 10 * time.Second, Now: w.clock.now, Observe: r.observe,
 		Forget: func(issuer, subject string) { r.cache.Forget(issuer, subject) }, Clear: func() { r.cache.Clear() }, Session: known.Subject,
 	}
 	for _, c := range change {
@@ -172,7 +172,7 @@ func (w *world) replica(change ...func(*sharedcache.Config)) *replica {
 	if r.store, err = sharedcache.Open(cfg); err != nil {
 		w.t.Fatal(err)
 	}
-	r.shared = r.store.Issuer(w.sts)
+	r.shared = r.store.Issuer(w.sts, 30*time.Second)
 	if r.cache, err = credcache.New(credcache.Config{Issuer: r.shared, Entries: 10_000, Now: w.clock.now, Random: func() float64 { return 0.5 }}); err != nil {
 		w.t.Fatal(err)
 	}

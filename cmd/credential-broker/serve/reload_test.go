@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -378,5 +379,26 @@ func TestAnAddressThatFailsTooOftenCostsNothing(t *testing.T) {
 		w.fetches(token, 429)
 		after(time.Second)
 		w.fetches(token, 200)
+	})
+}
+
+// With a shared cache too, an order may take what the configuration in use says, and
+// not the one at the start. This Redis is not there.
+func TestAReloadChangesThePatienceOfWhatIsShared(t *testing.T) {
+	inWorld(t, func(w *world) {
+		key := filepath.Join(w.folder, "shared.key")
+		if err := os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+			w.Fatal(err)
+		}
+		w.text = strings.Replace(w.text, "sts: {", "sts: {timeout: 200ms, ", 1) + "shared_cache: {url: \"redis://127.0.0.1:1?master_set=m\", key_file: \"" + key + "\"}\n"
+	}, func(w *world) {
+		w.counts(map[string]string{"shared_cache_configured": "1", "shared_cache_up": "0"})
+		w.internet.set(stsURL, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			<-time.After(400 * time.Millisecond)
+			w.sts.ServeHTTP(rw, r)
+		}))
+		w.fetches(w.token(alice), http.StatusServiceUnavailable)
+		w.loads("timeout: 200ms", "timeout: 1800ms")
+		w.fetches(w.token(alice), http.StatusOK)
 	})
 }

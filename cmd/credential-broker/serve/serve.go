@@ -169,7 +169,7 @@ func (s *Service) wire(cfg config.Config, o Options, old *generation) (*generati
 	// What nobody waits for takes a quarter of the places at STS, so that it delays nobody who does.
 	bytes, _ := room(debug.SetMemoryLimit(-1), cfg.CacheEntries)
 	g.cache, err = credcache.New(credcache.Config{
-		Issuer: s.share(s.traces.STS(s.metrics.Issuer(g.sts))), Entries: cfg.CacheEntries, Bytes: bytes, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
+		Issuer: s.share(cfg.STS, s.traces.STS(s.metrics.Issuer(g.sts))), Entries: cfg.CacheEntries, Bytes: bytes, Refreshes: max(1, cfg.STS.MaxConcurrent/4),
 		Observe: s.metrics.Fetched, Evicted: s.metrics.Evicted, Repeated: s.metrics.Repeated,
 	})
 	if err != nil {

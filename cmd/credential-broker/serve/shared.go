@@ -25,12 +25,8 @@ func (s *Service) openShared(cfg config.Config) (*sharedcache.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key of shared_cache.key_file: %s: %w", cfg.SharedCache.KeyFile, err)
 	}
-	patience := cfg.STS.Timeout
-	if patience == 0 {
-		patience = awssts.MaxTimeout
-	}
 	return sharedcache.Open(sharedcache.Config{
-		URL: cfg.SharedCache.URL, Keys: keys, Timeout: cfg.SharedCache.Timeout, Patience: patience,
+		URL: cfg.SharedCache.URL, Keys: keys, Timeout: cfg.SharedCache.Timeout,
 		Forget: s.forgetHere, Clear: s.clearHere, Session: s.sessions.Subject, Observe: s.sharing, Log: s.log,
 	})
 }
@@ -51,11 +47,17 @@ func (s *Service) clearHere() {
 
 // The methods below put what is shared around a part, or return the part as it is.
 
-func (s *Service) share(next broker.Issuer) broker.Issuer {
+// share has an order take no longer than it may at STS alone, whose timeout another
+// configuration may change.
+func (s *Service) share(cfg config.STS, next broker.Issuer) broker.Issuer {
 	if s.shared == nil {
 		return next
 	}
-	return s.shared.Issuer(next)
+	patience := cfg.Timeout
+	if patience == 0 {
+		patience = awssts.MaxTimeout
+	}
+	return s.shared.Issuer(next, patience)
 }
 
 func (s *Service) forgetter(g *generation) broker.Forgetter {
