@@ -21,11 +21,11 @@ import (
 var families = []struct {
 	letters string
 	cases   int
-}{{"CC", 32}, {"ST", 20}, {"DS", 20}}
+}{{"CC", 32}, {"ST", 20}, {"DS", 20}, {"SC", 22}}
 
 var (
-	citation = regexp.MustCompile(`\b(?:CC|ST|DS)(\d\d)\b(?: to (?:CC|ST|DS)(\d\d)\b)?`)
-	caseRow  = regexp.MustCompile(`\A\| ((?:CC|ST|DS)\d\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|\z`)
+	citation = regexp.MustCompile(`\b(?:CC|ST|DS|SC)(\d\d)\b(?: to (?:CC|ST|DS|SC)(\d\d)\b)?`)
+	caseRow  = regexp.MustCompile(`\A\| ((?:CC|ST|DS|SC)\d\d) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|\z`)
 	testName = regexp.MustCompile("`([a-z0-9/-]+)\\.((?:Test|Fuzz|Benchmark)\\w+)`")
 )
 

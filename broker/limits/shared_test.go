@@ -14,6 +14,7 @@ import (
 
 // What is within the limits here is held against those over all replicas, the
 // subject's first; where these are not to be had, the ones here are all there is.
+// Threat cases SC18 and SC19.
 func TestLimitsOverAllReplicas(t *testing.T) {
 	both := []string{"subject 3 i s, tenant 5 acme"}
 	for name, tc := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 )
 
 // What deploy/scaling.md lets the broker's user do is enough, and is no more than its
-// own keys.
+// own keys. Threat case SC21.
 func TestTheDocumentedRightsAreEnough(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/scaling.md")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 // What was made in another age is no answer, wherever in the stream its writer was: a
 // Redis that came back with another clock gives places that tell nothing.
+// Threat case SC04.
 func TestAnEntryOfAnotherAgeIsNoAnswer(t *testing.T) {
 	id := broker.Identity{Issuer: "https://i/", Subject: "s"}
 	j := newJournal(&Store{})

@@ -11,6 +11,7 @@ import (
 )
 
 // A log-out that one replica hears ends what all of them hold, and what is shared.
+// Threat case SC15.
 func TestALogOutReachesAll(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(3)
@@ -42,7 +43,7 @@ func TestALogOutReachesAll(t *testing.T) {
 }
 
 // What STS is being asked for when the log-out comes is for who asked, and for nobody
-// later.
+// later. Threat case SC15.
 func TestACallUnderWayIsFromBeforeTheLogOut(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(3)
@@ -76,7 +77,7 @@ func TestACallUnderWayIsFromBeforeTheLogOut(t *testing.T) {
 }
 
 // Who was cut off hears what he missed when he is back; where nobody can tell what
-// that is, he forgets everything.
+// that is, he forgets everything. Threat case SC16.
 func TestWhoWasCutOffHearsWhatHeMissed(t *testing.T) {
 	for name, lost := range map[string]bool{"it is all there": false, "it is gone": true} {
 		t.Run(name, func(t *testing.T) {
@@ -113,6 +114,7 @@ func TestWhoWasCutOffHearsWhatHeMissed(t *testing.T) {
 }
 
 // What a replica hears while Redis is away it tells when Redis is back.
+// Threat case SC17.
 func TestWhatWasHeardMeanwhileIsTold(t *testing.T) {
 	w := newWorld(t)
 	p := w.proxy()
@@ -134,7 +136,7 @@ func TestWhatWasHeardMeanwhileIsTold(t *testing.T) {
 	}
 }
 
-// A log-out by a session that another replica knows.
+// A log-out by a session that another replica knows. Threat case SC15.
 func TestASessionIsLookedForOnAll(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(3)
@@ -159,7 +161,7 @@ func TestASessionIsLookedForOnAll(t *testing.T) {
 }
 
 // Who writes to Redis brings back neither an entry from before a log-out nor an age
-// that has ended.
+// that has ended. Threat case SC04.
 func TestNothingOldIsBroughtBack(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -215,7 +217,7 @@ func TestNothingOldIsBroughtBack(t *testing.T) {
 }
 
 // A replica that starts reads the log-outs that there were, and takes no entry from
-// before them.
+// before them. Threat case SC04.
 func TestWhoStartsKnowsTheLogOuts(t *testing.T) {
 	w := newWorld(t)
 	a := w.joined(1)[0]
@@ -238,6 +240,7 @@ func TestWhoStartsKnowsTheLogOuts(t *testing.T) {
 
 // Records that are none are counted. They end nothing that a replica holds; what is
 // shared from before them is no answer, since each may have been a log-out.
+// Threat case SC05.
 func TestRecordsThatAreForged(t *testing.T) {
 	w := newWorld(t)
 	a := w.joined(1)[0]
@@ -265,7 +268,7 @@ func TestRecordsThatAreForged(t *testing.T) {
 }
 
 // More log-outs than there is room for while Redis is away: everything is forgotten
-// instead.
+// instead. Threat case SC17.
 func TestTooMuchToTell(t *testing.T) {
 	w := newWorld(t)
 	p := w.proxy()
@@ -309,7 +312,7 @@ func (w *world) record(c rueidis.Client, value string) {
 }
 
 // A replica that has the new key alone cannot read a log-out that was told under the
-// old one, and takes nothing from before it.
+// old one, and takes nothing from before it. Threat case SC20.
 func TestALogOutUnderAnOldKeyIsHeldToo(t *testing.T) {
 	w := newWorld(t)
 	next := newKey()

@@ -16,6 +16,7 @@ import (
 
 // Everything in a scope, and everything else that shapes an answer or says whose it
 // is, is in an entry's name and seal. A field that is added later is found here.
+// Threat case SC02.
 func TestEverythingIsInTheKey(t *testing.T) {
 	var ring keyring
 	ring = append(ring, &key{name: []byte("k")})
@@ -92,6 +93,7 @@ func set(v reflect.Value, to any) {
 	w.Set(reflect.ValueOf(to).Convert(v.Type()))
 }
 
+// Threat case SC02.
 func TestFieldsHaveTheirEnds(t *testing.T) {
 	a, b := fields{}, fields{}
 	a.add("ab", "c")
@@ -102,7 +104,7 @@ func TestFieldsHaveTheirEnds(t *testing.T) {
 }
 
 // What stands in an entry is compared although the seal has it too: were the seal to
-// bind nothing, another scope's entry would still be none.
+// bind nothing, another scope's entry would still be none. Threat case SC02.
 func TestTheScopeIsComparedAfterTheSeal(t *testing.T) {
 	ring, err := newKeyring([]broker.Secret{broker.NewSecret("0123456789abcdef0123456789abcdef")})
 	if err != nil {

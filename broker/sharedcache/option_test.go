@@ -8,6 +8,7 @@ import (
 	"credential-broker/broker/sharedcache"
 )
 
+// Threat case SC14.
 func TestWhereRedisMayBe(t *testing.T) {
 	for text, want := range map[string]string{
 		"rediss://redis.example":                                              "",
@@ -36,6 +37,7 @@ func TestWhereRedisMayBe(t *testing.T) {
 	}
 }
 
+// Threat case SC20.
 func TestKeysAreRead(t *testing.T) {
 	const one, two = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU="
 	for text, want := range map[string]int{

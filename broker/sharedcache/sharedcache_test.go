@@ -13,7 +13,7 @@ import (
 )
 
 // Three replicas, whichever of them a subject comes to: one call to STS for a key
-// and a life, and the same once half of it has passed.
+// and a life, and the same once half of it has passed. Threat case SC09.
 func TestOneCallForAllReplicas(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(3)
@@ -57,6 +57,7 @@ func TestOneCallForAllReplicas(t *testing.T) {
 }
 
 // What is renewed ahead of need is renewed once for all, and not with itself.
+// Threat case SC09.
 func TestARenewalIsShared(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -80,7 +81,7 @@ func TestARenewalIsShared(t *testing.T) {
 }
 
 // An entry past its youth is no answer, since nobody would renew; it is one while
-// STS is out, and never past its time.
+// STS is out, and never past its time. Threat case SC03.
 func TestAnOldEntryServesWhileSTSIsOut(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -111,7 +112,7 @@ func TestAnOldEntryServesWhileSTSIsOut(t *testing.T) {
 	}
 }
 
-// A token that ends soon gets no session that outlives it.
+// A token that ends soon gets no session that outlives it. Threat case SC07.
 func TestAnEntryOfALongerTokenIsNoAnswer(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -125,7 +126,7 @@ func TestAnEntryOfALongerTokenIsNoAnswer(t *testing.T) {
 	}
 }
 
-// Who holds the lock and fails lets the next one try at once.
+// Who holds the lock and fails lets the next one try at once. Threat case SC10.
 func TestAFailureIsNotWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -163,6 +164,7 @@ func TestAFailureIsNotWaitedFor(t *testing.T) {
 }
 
 // Whoever waits for a replica that hangs asks STS himself before his patience ends.
+// Threat case SC10.
 func TestNobodyWaitsForAReplicaThatHangs(t *testing.T) {
 	w := newWorld(t)
 	hangs := w.joined(1)[0]
@@ -193,6 +195,7 @@ func TestNobodyWaitsForAReplicaThatHangs(t *testing.T) {
 }
 
 // What is in Redis says nothing: no name, no value has a readable part.
+// Threat case SC06.
 func TestNothingInRedisCanBeRead(t *testing.T) {
 	w := newWorld(t)
 	r := w.joined(1)[0]
@@ -222,7 +225,7 @@ func TestNothingInRedisCanBeRead(t *testing.T) {
 }
 
 // A holder that took too long lets go of no lock but its own, whether STS answered it
-// or not: another may ask by now.
+// or not: another may ask by now. Threat case SC10.
 func TestNobodyLetsGoOfAnothersLock(t *testing.T) {
 	for name, answer := range map[string]error{"with an answer": nil, "without one": broker.ErrSTSUnavailable} {
 		t.Run(name, func(t *testing.T) {

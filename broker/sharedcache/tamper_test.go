@@ -21,7 +21,7 @@ func (w *world) only(all map[string]string) (string, string) {
 }
 
 // Whatever somebody writes in the place of an entry, it is no answer: each byte of
-// one flipped, and each length that one can be cut to.
+// one flipped, and each length that one can be cut to. Threat case SC01.
 func TestNothingThatWasChangedIsAnAnswer(t *testing.T) {
 	w := newWorld(t)
 	r := w.joined(1)[0]
@@ -56,7 +56,7 @@ func TestNothingThatWasChangedIsAnAnswer(t *testing.T) {
 }
 
 // Entries that are moved: to the place of another tenant's, of another revision's, of
-// another subject's, of the same under another key of the broker's.
+// another subject's, of the same under another key of the broker's. Threat case SC02.
 func TestAnEntryIsAnAnswerInItsPlaceAlone(t *testing.T) {
 	w := newWorld(t)
 	r := w.joined(1)[0]
@@ -99,7 +99,7 @@ func TestAnEntryIsAnAnswerInItsPlaceAlone(t *testing.T) {
 }
 
 // A key that is not the replicas' opens nothing and is not opened; one that they hold
-// beside the first is.
+// beside the first is. Threat case SC20.
 func TestKeysAreChangedOneByOne(t *testing.T) {
 	w := newWorld(t)
 	next := newKey()
@@ -136,7 +136,7 @@ func TestKeysAreChangedOneByOne(t *testing.T) {
 	answered(p, broker.FromSTS, w.joined(1, with(newKey()))[0]) // a stranger
 }
 
-// What STS gave for something else is not kept for anybody.
+// What STS gave for something else is not kept for anybody. Threat case SC08.
 func TestNothingElseIsWritten(t *testing.T) {
 	for name, change := range map[string]func(*broker.Credentials){
 		"another scope":   func(c *broker.Credentials) { c.Scope.Grant = "else" },
@@ -154,6 +154,30 @@ func TestNothingElseIsWritten(t *testing.T) {
 		}
 		if all := w.entries(w.raw()); len(all) != 0 || r.of(sharedcache.Written) != 0 {
 			t.Errorf("%s: %d entries, the lock included", name, len(all))
+		}
+	}
+}
+
+// An entry that somebody kept, and brings back without an end, is as old as it is.
+// Threat case SC03.
+func TestWhatHasEndedIsNotBroughtBack(t *testing.T) {
+	w := newWorld(t)
+	r := w.joined(1)[0]
+	o := w.order("s")
+	first := w.issue(r.shared, o)
+	raw := w.raw()
+	name, old := w.only(w.entries(raw))
+	for _, passed := range []time.Duration{41 * time.Minute, 2 * time.Hour, 9 * time.Hour} {
+		w.clock.pass(passed)
+		w.set(raw, name, old)
+		w.sts.before = fails(broker.ErrSTSUnavailable)
+		if got, err := r.shared.Issue(t.Context(), o); err == nil {
+			t.Errorf("after %s, while STS is out: %+v", passed, got)
+		}
+		w.sts.before = nil
+		w.set(raw, name, old)
+		if got := w.from(r.shared, o, broker.FromSTS); got.AccessKeyID == first.AccessKeyID {
+			t.Errorf("after %s: %+v", passed, got)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (w *world) sharing(all []*replica) broker.Order {
 }
 
 // A replica starts without Redis, goes on when it dies, and shares again when it is
-// back, each time by itself.
+// back, each time by itself. Threat case SC12.
 func TestRedisComesAndGoes(t *testing.T) {
 	w := newWorld(t)
 	w.redis.Kill()
@@ -122,6 +122,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 }
 
 // One that says nothing costs the timeout a few times, and then no time.
+// Threat case SC11.
 func TestRedisThatHangsIsLeftAlone(t *testing.T) {
 	w := newWorld(t)
 	a := w.joined(1, func(c *sharedcache.Config) { c.Timeout = 20 * time.Millisecond })[0]
@@ -140,7 +141,7 @@ func TestRedisThatHangsIsLeftAlone(t *testing.T) {
 
 // One that can be read and not written, or has no room: STS is asked, and what is
 // there still serves. A log-out waits until it can be told, and it is known that it
-// does.
+// does. Threat case SC13.
 func TestRedisThatTakesNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		begin, end []string
@@ -210,7 +211,7 @@ func (l *lines) String() string {
 }
 
 // A replica that does not hear the others says so, with the reason, and when it does
-// again.
+// again. Threat case SC16.
 func TestWhoDoesNotHearSaysWhy(t *testing.T) {
 	w := newWorld(t)
 	var said lines
@@ -228,7 +229,7 @@ func TestWhoDoesNotHearSaysWhy(t *testing.T) {
 	}
 }
 
-// What is no Redis at all is gone round.
+// What is no Redis at all is gone round. Threat case SC14.
 func TestWhatIsNoRedis(t *testing.T) {
 	w := newWorld(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -251,6 +252,7 @@ func TestWhatIsNoRedis(t *testing.T) {
 }
 
 // A fail-over by Sentinel: the replicas go on with the new master by themselves.
+// Threat case SC12.
 func TestSentinelFailsOver(t *testing.T) {
 	w := newWorld(t)
 	follower := localredis.Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(w.redis.Port))
@@ -277,6 +279,7 @@ func allowance(kind string, name ...string) sharedcache.Allowance {
 }
 
 // Over all replicas there are so many a minute; whatever stands in Redis for it.
+// Threat cases SC18 and SC19.
 func TestLimitsAreCountedTogether(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
@@ -319,7 +322,7 @@ func TestLimitsAreCountedTogether(t *testing.T) {
 	}
 }
 
-// Who is over his own limit takes nothing of what his tenant has.
+// Who is over his own limit takes nothing of what his tenant has. Threat case SC18.
 func TestWhoIsOverOneLimitSpendsNoOther(t *testing.T) {
 	w := newWorld(t)
 	s := w.joined(1)[0].store
@@ -342,6 +345,7 @@ func TestWhoIsOverOneLimitSpendsNoOther(t *testing.T) {
 
 // A Redis that hangs costs a request the timeout once, however many limits there are:
 // four of them are not the five failures after which it is left alone.
+// Threat case SC11.
 func TestLimitsHaveOnePatience(t *testing.T) {
 	w := newWorld(t)
 	a := w.joined(1, func(c *sharedcache.Config) { c.Timeout = 20 * time.Millisecond })[0]

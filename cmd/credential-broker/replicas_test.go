@@ -309,6 +309,7 @@ func subjects() int {
 
 // Three real brokers: one call to STS for each subject, a log-out that reaches all, a
 // Redis that is killed and comes back, and a rolling restart, without a refused request.
+// Threat cases SC12 and SC15.
 func TestReplicasShare(t *testing.T) {
 	for range 3 {
 		if replicasShare(t) {

@@ -383,7 +383,7 @@ func TestAnAddressThatFailsTooOftenCostsNothing(t *testing.T) {
 }
 
 // With a shared cache too, an order may take what the configuration in use says, and
-// not the one at the start. This Redis is not there.
+// not the one at the start. This Redis is not there. Threat case SC22.
 func TestAReloadChangesThePatienceOfWhatIsShared(t *testing.T) {
 	inWorld(t, func(w *world) {
 		key := filepath.Join(w.folder, "shared.key")
