@@ -40,6 +40,7 @@ not-run:
 	@[ -e $(SIMULATE)/node_modules/.package-lock.json ] || echo "NOT RUN: what another IAM evaluator says: it needs Node.js, npm and the npm registry"
 	@[ -e $(REDOCLY)/node_modules/.package-lock.json ] || echo "NOT RUN: the lint of the API's description: it needs Node.js, npm and the npm registry"
 	@[ -e $(DUCKDB)/node_modules/.package-lock.json ] || echo "NOT RUN: the SQL of deploy/audit: it needs Node.js, npm and the npm registry"
+	@[ -e $(EXPRESS)/node_modules/.package-lock.json ] || echo "NOT RUN: the broker beside Express: it needs Node.js, npm and the npm registry"
 	@[ -e $(CLIENT)/node_modules/.package-lock.json ] || echo "NOT RUN: the browser helper: it needs Node.js, npm and the npm registry"
 	@[ -e $(PAGE)/dist ] || echo "NOT RUN: the page: it needs Node.js 20.19 or newer, npm and the npm registry"
 	@command -v $${CHROMIUM:-chromium} chromium-browser google-chrome >/dev/null || echo "NOT RUN: the page: it needs Chromium"
@@ -114,10 +115,11 @@ STUB := broker/brokertest/peers/tofu
 SIMULATE := broker/brokertest/peers/simulate
 REDOCLY := broker/brokertest/peers/redocly
 DUCKDB := broker/brokertest/peers/duckdb
+EXPRESS := cmd/bench/peers
 UNLESS_CI := [ "$${CI:-}" != true ]
 
 .PHONY: peers
-peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(TOXIPROXY) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json $(DUCKDB)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
+peers: $(if $(filter Linux,$(shell uname -s)),$(PEERS)/versitygw) $(TOXIPROXY) $(if $(shell command -v npm),$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json $(DUCKDB)/node_modules/.package-lock.json $(EXPRESS)/node_modules/.package-lock.json) ## the third-party tools that tests run, outside the product's module
 
 $(PEERS)/versitygw: broker/brokertest/peers/go.mod broker/brokertest/peers/go.sum
 	@echo "building versitygw, a third-party S3: two minutes, once"
@@ -130,7 +132,7 @@ $(TOXIPROXY): broker/brokertest/peers/toxiproxy/go.mod broker/brokertest/peers/t
 	cd broker/brokertest/peers/toxiproxy && CGO_ENABLED=0 go build -o $@ github.com/Shopify/toxiproxy/v2/cmd/server || $(UNLESS_CI)
 	@touch -c $@
 
-$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json $(DUCKDB)/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
+$(SIMULATE)/node_modules/.package-lock.json $(REDOCLY)/node_modules/.package-lock.json $(DUCKDB)/node_modules/.package-lock.json $(EXPRESS)/node_modules/.package-lock.json: %/node_modules/.package-lock.json: %/package-lock.json
 	cd $* && npm ci --ignore-scripts --no-audit --no-fund || $(UNLESS_CI)
 	@touch -c $@
 

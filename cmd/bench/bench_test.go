@@ -76,3 +76,25 @@ func TestTheOtherCommandsMeasure(t *testing.T) {
 		})
 	}
 }
+
+func TestThePeersAnswerAsTheBrokerDoes(t *testing.T) {
+	if _, err := os.Stat("peers/node_modules/.package-lock.json"); err != nil {
+		const missing = "the servers in Express are not installed: make peers, with Node.js, npm and the npm registry"
+		if os.Getenv("CI") == "true" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	r := reportOf(t, "peers", "--subjects", "10")
+	if len(r.Rows) != 3 {
+		t.Errorf("rows: %+v", r.Rows)
+	}
+}
+
+func TestWithoutNodeThePeersAreNotRun(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	var out, said bytes.Buffer
+	if err := run(t.Context(), []string{"peers"}, &out, &said); err != nil || out.Len() > 0 || !strings.Contains(said.String(), "NOT RUN") {
+		t.Errorf("%v, %q, %q", err, &out, &said)
+	}
+}

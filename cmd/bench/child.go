@@ -57,6 +57,8 @@ type spec struct {
 	STSPerSecond int
 	Traces       string // where spans are sent; empty: nowhere
 	Processors   int
+	// Program, if set, is run in place of this one. It speaks as a child does.
+	Program []string `json:"-"`
 }
 
 type childCmd struct {
@@ -230,6 +232,9 @@ func startChild(ctx context.Context, s spec, stderr io.Writer) (*child, error) {
 		return nil, err
 	}
 	args := []string{self, "child", string(text)}
+	if len(s.Program) > 0 {
+		args = s.Program
+	}
 	if s.Processors == 1 {
 		args = slices.Concat(pinned(0), args)
 	}

@@ -38,6 +38,7 @@ type commands struct {
 	Refused refusedCmd `cmd:"" help:"Tokens that are refused, beside hits."`
 	Cold    coldCmd    `cmd:"" help:"Many subjects at once that nobody has asked for yet, before an STS that takes 50 ms; then before one that throttles."`
 	Beside  besideCmd  `cmd:"" help:"Hits beside new subjects, beside a flood of bad tokens, and mixed with misses."`
+	Peers   peersCmd   `cmd:"" help:"The same job in Express: with a cache, and with a call to STS for each request. It needs Node.js and npm."`
 	Memory  memoryCmd  `cmd:"" help:"Live heap for each cached subject, the memory of its token included."`
 	Start   startCmd   `cmd:"" help:"From the start of the built program to ready, and its memory then."`
 	Child   childCmd   `cmd:"" hidden:""`
