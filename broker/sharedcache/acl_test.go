@@ -19,7 +19,7 @@ func TestTheDocumentedRightsAreEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rights := regexp.MustCompile("ACL: `([^`]+)`").FindSubmatch(text)
+	rights := regexp.MustCompile(`(?m)^user broker on #\$\(.*\) (~.+)$`).FindSubmatch(text)
 	if rights == nil {
 		t.Fatal("no rights are named")
 	}
