@@ -256,7 +256,7 @@ func (b *Broker) order(id Identity, token Secret, p *plan) Order {
 	// The wall clock alone, so that two orders under one token end at exactly the
 	// same instant: the token's.
 	now := b.cfg.Now().Round(0)
-	life := lifetime(p.scope, id.Expiry, now)
+	end := bound(id.Expiry, now)
 	return Order{
 		Revision:    b.cfg.Revision,
 		Identity:    id,
@@ -264,7 +264,7 @@ func (b *Broker) order(id Identity, token Secret, p *plan) Order {
 		Scope:       p.scope,
 		Document:    p.document,
 		SessionName: p.sessionName,
-		Lifetime:    life.Truncate(time.Second), // STS counts in seconds
-		NotAfter:    now.Add(life),
+		Lifetime:    min(p.scope.Duration, end.Sub(now)).Truncate(time.Second), // STS counts in seconds
+		NotAfter:    end,
 	}
 }

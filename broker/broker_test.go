@@ -486,6 +486,27 @@ func TestALifeEndsOnTheWallClock(t *testing.T) {
 	}
 }
 
+// However little the moments in which they are made are apart: replicas that are asked
+// at once share what STS gave one of them, whoever was first.
+func TestOrdersUnderOneTokenEndTogether(t *testing.T) {
+	w := newWorld(t)
+	w.identity.Expiry = noon.Add(24 * time.Hour)
+	for _, at := range []time.Duration{time.Millisecond, 0, 22 * time.Hour} {
+		w.cfg.Now = func() time.Time { return noon.Add(at) }
+		w.answer = func(o broker.Order) (broker.Credentials, error) {
+			c, err := good(o)
+			c.IssuedAt, c.Expiration = noon.Add(at), noon.Add(at+o.Lifetime)
+			return c, err
+		}
+		if _, err := w.exchange(t, broker.Request{}); err != nil {
+			t.Fatal(err)
+		}
+		if o := w.orders[len(w.orders)-1]; !o.NotAfter.Equal(w.identity.Expiry) || o.Lifetime != o.Scope.Duration {
+			t.Errorf("after %s: %s, until %s", at, o.Lifetime, o.NotAfter)
+		}
+	}
+}
+
 func TestGrantsAreListedForTheTenantThatMayBeNamed(t *testing.T) {
 	w := newWorld(t)
 	w.cfg.Grants = []broker.Grant{

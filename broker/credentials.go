@@ -95,11 +95,23 @@ type Order struct {
 	After       time.Time       // what was issued by then is held already, and no answer; zero: anything may be
 }
 
-// lifetime returns for how long a session may last: as long as the scope says,
-// but no longer than the token is good, except that STS gives no less than
-// MinDuration.
-func lifetime(scope Scope, tokenExpiry, now time.Time) time.Duration {
-	return min(scope.Duration, max(MinDuration, tokenExpiry.Sub(now)))
+// Allows reports whether a session that was made for another order, which let it last
+// until then, may be given for this one: if it ends in time, or was made for one that
+// gave it no more. A token that is about to end gets no session that outlives it
+// because another token of the same subject was good for longer.
+func (o Order) Allows(c Credentials, notAfter time.Time) bool {
+	return !notAfter.After(o.NotAfter) || !c.Expiration.After(o.NotAfter)
+}
+
+// bound returns until when a session may last: as long as the token is good, except
+// that STS gives no less than MinDuration. The scope's duration is no part of it: it
+// would set the orders of one token apart by the moments in which they were made, and
+// who waits for what another has asked for could not be given it.
+func bound(tokenExpiry, now time.Time) time.Time {
+	if least := now.Add(MinDuration); least.After(tokenExpiry) {
+		return least
+	}
+	return tokenExpiry.Round(0)
 }
 
 // SessionName returns the role session name of a subject under a tenant: "cb-"

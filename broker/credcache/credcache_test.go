@@ -318,6 +318,23 @@ func TestASessionNeverOutlivesTheTokenThatAsks(t *testing.T) {
 	}
 }
 
+// The other way round, what ends in time is an answer: of two tokens that both last,
+// none has to ask again because the other lasts longer.
+func TestASessionThatEndsInTimeIsForAnyToken(t *testing.T) {
+	i := &issuer{}
+	c := newCache(t, i, 10)
+	good := func(until time.Duration) broker.Order {
+		return order(t, "alice", func(o *broker.Order) { o.NotAfter = o.NotAfter.Add(until) })
+	}
+	first := mustIssue(t, c, good(10*time.Hour))
+	if got := mustIssue(t, c, good(first.Expiration.Sub(good(0).NotAfter))); got.Source != broker.FromCache {
+		t.Errorf("it ends with the token: %s", got.Source)
+	}
+	if got := mustIssue(t, c, good(-time.Second)); got.Source != broker.FromSTS {
+		t.Errorf("it ends a second after the token: %s", got.Source)
+	}
+}
+
 // CC17: with real goroutines and a call that is over at once, so that many look in
 // the moment between its end and its beginning.
 func TestOneCallForAKeyHoweverFastItIs(t *testing.T) {

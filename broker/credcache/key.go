@@ -112,11 +112,9 @@ func (e *entry) size() int64 {
 	return int64(entryBytes + texts + e.creds.TextBytes())
 }
 
-// answers reports whether the entry may be given for the order. A token that is
-// about to end gets no session that outlives it because another token of the
-// same subject was good for longer.
+// answers reports whether the entry may be given for the order.
 func (e *entry) answers(o broker.Order, now time.Time) bool {
-	return e.creds.Fresh(now) && !e.notAfter.After(o.NotAfter)
+	return e.creds.Fresh(now) && o.Allows(e.creds, e.notAfter)
 }
 
 // halfLife is when new credentials are looked for while the old ones serve: after

@@ -373,7 +373,6 @@ func stubborn(t *testing.T, i *issuer, c *credcache.Cache) (waited *sync.WaitGro
 			return ctx.Err()
 		}
 	}
-	i.change = func(c *broker.Credentials) { c.Expiration = c.IssuedAt.Add(15 * time.Minute) }
 	mustIssue(t, c, living(t, "alice", 30*time.Minute))
 	synctest.Wait()
 	waited = &sync.WaitGroup{}

@@ -117,7 +117,9 @@ func TestAnEntryOfALongerTokenIsNoAnswer(t *testing.T) {
 	w := newWorld(t)
 	all := w.joined(2)
 	w.issue(all[0].shared, w.order("s"))
-	short := w.order("s", func(o *broker.Order) { o.NotAfter = o.NotAfter.Add(-time.Second) })
+	last := w.order("s", func(o *broker.Order) { o.NotAfter = w.clock.now().Add(o.Lifetime) })
+	w.from(all[1].shared, last, broker.FromShared) // it ends with the token
+	short := w.order("s", func(o *broker.Order) { o.NotAfter = last.NotAfter.Add(-time.Second) })
 	if got := w.issue(all[1].shared, short); got.Source != broker.FromSTS {
 		t.Errorf("%+v", got)
 	}
