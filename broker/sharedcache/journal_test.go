@@ -82,13 +82,13 @@ func TestWhoWasCutOffHearsWhatHeMissed(t *testing.T) {
 	for name, lost := range map[string]bool{"it is all there": false, "it is gone": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			p := w.proxy()
+			p := w.redis.Wire(t)
 			a := w.joined(1)[0]
-			b := w.joined(1, p.through)[0]
+			b := w.joined(1, through(p))[0]
 			o, other := w.order("s"), w.order("other")
 			w.issue(b.cache, o)
 			w.issue(b.cache, other)
-			p.set(true)
+			p.Cut()
 			b.await(t, sharedcache.Failed, 1)
 			w.from(b.cache, o, broker.FromCache) // it cannot know
 			a.forget.Forget(o.Identity.Issuer, o.Identity.Subject)
@@ -98,7 +98,7 @@ func TestWhoWasCutOffHearsWhatHeMissed(t *testing.T) {
 				w.redis.Again()
 				a.await(t, sharedcache.Joined, 2)
 			}
-			p.set(false)
+			p.Mend()
 			b.await(t, sharedcache.Joined, 2)
 			if !lost && (b.of(sharedcache.Heard) != 1 || b.of(sharedcache.BeganAnew) != 0) || lost && b.of(sharedcache.BeganAnew) == 0 {
 				t.Errorf("%v", b.counts)
@@ -117,16 +117,16 @@ func TestWhoWasCutOffHearsWhatHeMissed(t *testing.T) {
 // Threat case SC17.
 func TestWhatWasHeardMeanwhileIsTold(t *testing.T) {
 	w := newWorld(t)
-	p := w.proxy()
-	a := w.joined(1, p.through)[0]
+	p := w.redis.Wire(t)
+	a := w.joined(1, through(p))[0]
 	b := w.joined(1)[0]
 	o := w.order("s")
 	w.issue(b.cache, o)
-	p.set(true)
+	p.Cut()
 	a.await(t, sharedcache.Failed, 1)
 	a.forget.Forget(o.Identity.Issuer, o.Identity.Subject)
 	a.forget.Forget(o.Identity.Issuer, o.Identity.Subject)
-	p.set(false)
+	p.Mend()
 	b.await(t, sharedcache.Heard, 1)
 	if got := w.issue(b.cache, o); got.Source == broker.FromCache || got.AccessKeyID == "ASIA1" {
 		t.Errorf("%+v", got)
@@ -271,16 +271,16 @@ func TestRecordsThatAreForged(t *testing.T) {
 // instead. Threat case SC17.
 func TestTooMuchToTell(t *testing.T) {
 	w := newWorld(t)
-	p := w.proxy()
-	a := w.joined(1, p.through)[0]
+	p := w.redis.Wire(t)
+	a := w.joined(1, through(p))[0]
 	b := w.joined(1)[0]
 	w.issue(b.cache, w.order("s"))
-	p.set(true)
+	p.Cut()
 	a.await(t, sharedcache.Failed, 1)
 	for n := range 10_001 {
 		a.forget.Forget("https://i/", fmt.Sprint(n))
 	}
-	p.set(false)
+	p.Mend()
 	b.await(t, sharedcache.BeganAnew, 1)
 	if got := w.issue(b.cache, w.order("s")); got.Source == broker.FromCache {
 		t.Errorf("%+v", got)

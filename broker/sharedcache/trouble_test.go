@@ -16,68 +16,6 @@ import (
 	"credential-broker/broker/sharedcache"
 )
 
-// proxy stands between a replica and Redis, and can be cut.
-type proxy struct {
-	listener net.Listener
-	to       string
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
-}
-
-func (w *world) proxy() *proxy {
-	w.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	p := &proxy{listener: l, to: net.JoinHostPort("127.0.0.1", strconv.Itoa(w.redis.Port))}
-	w.t.Cleanup(func() {
-		_ = l.Close()
-		p.set(true)
-	})
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", p.to)
-			p.mu.Lock()
-			if err != nil || p.cut {
-				p.mu.Unlock()
-				_ = in.Close()
-				if err == nil {
-					_ = out.Close()
-				}
-				continue
-			}
-			p.conns = append(p.conns, in, out)
-			p.mu.Unlock()
-			go func() { _, _ = io.Copy(in, out); _ = in.Close() }()
-			go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
-		}
-	}()
-	return p
-}
-
-func (p *proxy) set(cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.cut = cut
-	if cut {
-		for _, c := range p.conns {
-			_ = c.Close()
-		}
-		p.conns = nil
-	}
-}
-
-func (p *proxy) through(c *sharedcache.Config) {
-	c.URL = broker.NewSecret(fmt.Sprintf("redis://%s", p.listener.Addr()))
-}
-
 // from issues and wants to know where it came from.
 func (w *world) from(i broker.Issuer, o broker.Order, want broker.Source) broker.Credentials {
 	w.t.Helper()
@@ -215,14 +153,14 @@ func (l *lines) String() string {
 func TestWhoDoesNotHearSaysWhy(t *testing.T) {
 	w := newWorld(t)
 	var said lines
-	p := w.proxy()
-	a := w.joined(1, p.through, func(c *sharedcache.Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })[0]
-	p.set(true)
+	p := w.redis.Wire(t)
+	a := w.joined(1, through(p), func(c *sharedcache.Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })[0]
+	p.Cut()
 	a.await(t, sharedcache.Failed, 1)
 	if text := said.String(); !strings.Contains(text, "not heard") || !strings.Contains(text, "error=") || strings.Contains(text, "again") {
 		t.Errorf("said: %s", text)
 	}
-	p.set(false)
+	p.Mend()
 	a.await(t, sharedcache.Joined, 2)
 	if text := said.String(); strings.Count(text, "heard again") != 1 {
 		t.Errorf("said: %s", text)

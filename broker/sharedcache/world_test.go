@@ -185,6 +185,11 @@ func (w *world) replica(change ...func(*sharedcache.Config)) *replica {
 	return r
 }
 
+// through has a replica's way to Redis lead over a wire.
+func through(wire *localredis.Wire) func(*sharedcache.Config) {
+	return func(c *sharedcache.Config) { c.URL = broker.NewSecret(wire.URL()) }
+}
+
 // joined starts replicas and waits until they hear each other.
 func (w *world) joined(n int, change ...func(*sharedcache.Config)) []*replica {
 	w.t.Helper()

@@ -1,424 +1,294 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"credential-broker/broker/brokertest"
+	"credential-broker/broker/awssts"
 	"credential-broker/broker/brokertest/localauth0"
 	"credential-broker/broker/brokertest/localredis"
-	"credential-broker/cmd/credential-broker/config"
-	"credential-broker/cmd/credential-broker/servetest"
+	"credential-broker/broker/sharedcache"
 )
 
-// fleet is some brokers, each a process of its own, with one Redis, one Auth0 and one
-// AWS, behind a proxy that takes them in turn.
-type fleet struct {
-	*testing.T
-	redis *localredis.Server
-	auth0 *localauth0.Server
-	file  string
-	proxy string
-
-	mu       sync.Mutex
-	calls    map[string]int // :: session → calls to STS
-	replicas []*process
-	turn     atomic.Int64
-	took     []time.Duration // requests for credentials, since the last summary
+// population is how many subjects there are, and how long a session lasts that
+// stands for one of a quarter of an hour: so long that three brokers, an STS and who
+// asks all of them find the time on a machine of two cores. SUBJECTS=2000 makes more.
+func population() (subjects int, session time.Duration, measured bool) {
+	subjects, err := strconv.Atoi(os.Getenv("SUBJECTS"))
+	if measured = err == nil; !measured {
+		subjects = 13
+	}
+	return subjects, 10*time.Second + time.Duration(subjects)*25*time.Millisecond, measured
 }
 
-type process struct {
-	cmd           *exec.Cmd
-	public, admin string
-	ended         chan struct{}
+// simulated is a time in terms of sessions of a quarter of an hour.
+func simulated(d, session time.Duration) time.Duration {
+	return (d * (15 * time.Minute / session)).Round(time.Second)
 }
 
-const fleetText = `
-listen: "127.0.0.1:0"
-admin_listen: "127.0.0.1:0"
-issuers: [{url: "ISSUER", audiences: ["` + brokertest.Audience + `"], clients: [demo-spa]}]
-web_identity: {mode: forwarded}
-sts: {region: ` + brokertest.Region + `, endpoint: "STS"}
-shared_cache: {url: "${REDIS_URL}", key_file: "KEY", timeout: 500ms}
-audit: {output: /dev/null}
-limits: {per_tenant_per_minute: 1000000, sts_per_second: 1000}
-grants:
-  - {name: uploads, match: {permissions: ["upload:files"]}, role_arn: "` + brokertest.RoleARN + `", tenant: {claim: org_id}, bucket: acme-uploads, region: ` + brokertest.Region + `, prefix: "tenants/{tenant}/", access: [list, read]}
-`
+// visits is how often somebody comes in the life of a session.
+const visits = 6
 
-func newFleet(t *testing.T, replicas int) *fleet {
-	t.Helper()
-	f := &fleet{T: t, redis: localredis.Start(t), calls: map[string]int{}}
-	l, issuer := servetest.Listen(t)
-	var err error
-	if f.auth0, err = brokertest.NewAuth0(issuer+"/", "", true); err != nil {
-		t.Fatal(err)
-	}
-	servetest.Handle(t, l, f.auth0)
-	var aws *brokertest.AWS
-	l, sts := servetest.Listen(t)
-	key := make([]byte, 32)
-	_, _ = rand.Read(key)
-	folder := t.TempDir()
-	f.write(folder+"/key", base64.StdEncoding.EncodeToString(key)+"\n")
-	f.file = folder + "/config.yaml"
-	text := strings.NewReplacer("ISSUER", issuer+"/", "STS", sts, "KEY", folder+"/key").Replace(fleetText)
-	f.write(f.file, text)
-	cfg, err := config.Parse("config.yaml", []byte(text), func(string) (string, bool) { return f.redis.URL(""), true })
-	if err != nil {
-		t.Fatal(err)
-	}
-	aws = servetest.AWS(t, cfg, nil)
-	servetest.Handle(t, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		if form, _ := url.ParseQuery(string(body)); form.Get("Action") == "AssumeRoleWithWebIdentity" {
-			f.mu.Lock()
-			f.calls[form.Get("RoleSessionName")]++
-			f.mu.Unlock()
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		aws.ServeHTTP(w, r)
-	}))
-	for range replicas {
-		f.replicas = append(f.replicas, f.start())
-	}
-	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		f.mu.Lock()
-		to := f.replicas[int(f.turn.Add(1))%len(f.replicas)].public
-		f.mu.Unlock()
-		target, _ := url.Parse(to)
-		r.SetURL(target)
-	}})
-	t.Cleanup(proxy.Close)
-	f.proxy = proxy.URL
-	return f
-}
-
-func (f *fleet) write(name, text string) {
-	f.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		f.Fatal(err)
-	}
-}
-
-// start runs this program as a broker, and returns when it shares with the others.
-func (f *fleet) start() *process {
-	f.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		f.Fatal(err)
-	}
-	// The name by which the test's program is the broker: see TestMain.
-	name := filepath.Join(f.TempDir(), "credential-broker")
-	if err := os.Symlink(self, name); err != nil {
-		f.Fatal(err)
-	}
-	p := &process{cmd: exec.Command(name, "serve", "--config", f.file), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "REDIS_URL="+f.redis.URL(""))
-	p.cmd.SysProcAttr = localredis.DieTogether()
-	log, err := p.cmd.StderrPipe()
-	if err != nil {
-		f.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { p.stop(syscall.SIGKILL) })
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		var line struct {
-			Msg         string
-			Listen      string
-			AdminListen string `json:"admin_listen"`
-		}
-		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			p.public, p.admin = "http://"+line.Listen, "http://"+line.AdminListen
-			break
+// twice counts the calls to STS that came while what the call before them brought was
+// young: with a third of its life gone and more, it is renewed.
+func twice(calls [][]time.Time, life time.Duration) (n int) {
+	for _, c := range calls {
+		for i := 1; i < len(c); i++ {
+			if c[i].Sub(c[i-1]) < time.Duration(sharedcache.YoungUntil*float64(life)) {
+				n++
+			}
 		}
 	}
-	go func() {
-		defer close(p.ended)
-		for lines.Scan() {
-		}
-		_ = p.cmd.Wait()
-	}()
-	if p.public == "" {
-		f.Fatal("a replica did not start")
-	}
-	f.until(p, "shared_cache_up", 1)
-	if f.metric(p, "shared_cache_configured") != 1 || f.metric(p, "shared_cache_breaker_open") != 0 {
-		f.Error("the metrics do not say that something is shared, or that it is left alone")
-	}
-	return p
-}
-
-func (p *process) stop(s syscall.Signal) {
-	_ = p.cmd.Process.Signal(s)
-	<-p.ended
-}
-
-// metric is a number of a replica.
-func (f *fleet) metric(p *process, series string) int {
-	f.Helper()
-	_, body := f.ask(http.MethodGet, p.admin+"/metrics", "")
-	m := regexp.MustCompile(`(?m)^credential_broker_` + regexp.QuoteMeta(series) + ` ([0-9]+)$`).FindStringSubmatch(body)
-	if m == nil {
-		f.Fatalf("there is no %s", series)
-	}
-	n, _ := strconv.Atoi(m[1])
 	return n
 }
 
-// until waits until a replica's number is at least so much.
-func (f *fleet) until(p *process, series string, least int) {
+// least is the number of calls of who has the fewest; all of all.
+func least(calls [][]time.Time) (fewest, all int) {
+	fewest = len(calls[0])
+	for _, c := range calls {
+		fewest, all = min(fewest, len(c)), all+len(c)
+	}
+	return fewest, all
+}
+
+// alone counts what made replicas ask STS although another had: Redis was not there
+// for them in time, as a busy machine has it now and then.
+func (f *fleet) alone() (n int) {
 	f.Helper()
-	for end := time.Now().Add(30 * time.Second); f.metric(p, series) < least; <-time.After(10 * time.Millisecond) {
-		if time.Now().After(end) { // only a test that has failed waits for it
-			f.Fatalf("%s is not %d", series, least)
+	f.mu.Lock()
+	replicas := f.replicas
+	f.mu.Unlock()
+	for _, p := range replicas {
+		for _, event := range []string{"failed", "overdue", "skipped"} {
+			n += f.events(p, event)
 		}
 	}
+	return n
 }
 
-func (f *fleet) ask(method, url, token string) (int, string) {
-	r, err := http.NewRequestWithContext(f.Context(), method, url, nil)
-	if err != nil {
-		f.Error(err)
-		return 0, ""
+// Three real brokers, with sessions that last seconds: STS is asked once for each
+// subject in the life of a session, also while each broker is replaced by another.
+// Redis is killed in the middle of it and comes back. No request is refused, and no
+// answer is another's, or has ended. Threat case SC12.
+func TestReplicasLive(t *testing.T) {
+	subjects, session, measured := population()
+	f := newFleet(t, true, session)
+	f.all(3)
+	callers := f.callers("s", subjects, nil)
+	began := time.Now()
+	round, stop := f.live(callers, session/visits)
+
+	round()
+	waited := 0
+	for _, p := range f.replicas {
+		waited += f.events(p, "waited")
 	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
+	if waited == 0 {
+		t.Error("nobody waited for what another was asking for")
 	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		f.Error(err)
-		return 0, ""
+	slow := f.summary("with Redis")
+	excused := 0
+	for _, p := range f.replicas[:3:3] {
+		excused += f.alone()
+		f.replace(p)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		f.Error(err)
+	f.await("each is renewed twice", func() bool { fewest, _ := least(f.called(callers, began)); return fewest >= 3 })
+	excused += f.alone()
+	slow = max(slow, f.summary("in a rolling restart"))
+	calls := f.called(callers, began)
+	_, all := least(calls)
+	t.Logf("%d subjects, sessions of %s, %s of life (%s with sessions of 15m): %d calls to STS, %.2f for each, %d of them while what was there was young (Redis was not in time %d times)",
+		subjects, session, time.Since(began).Round(time.Second), simulated(time.Since(began), session), all, float64(all)/float64(subjects), twice(calls, f.life), excused)
+	if n := twice(calls, f.life); n > excused {
+		t.Errorf("%d calls for what another had asked for, and Redis was not in time %d times", n, excused)
 	}
-	return resp.StatusCode, string(body)
+
+	f.redis.Kill()
+	round()
+	for _, p := range f.replicas {
+		f.until(p, "shared_cache_up", 0)
+	}
+	slow = max(slow, f.summary("while Redis is killed"))
+	// A log-out meanwhile waits, and is told when Redis is back.
+	if status, body := f.ask(http.MethodDelete, f.replicas[0].public+"/v1/credentials", f.callers("out", 1, nil)[0].token); status != http.StatusNoContent {
+		t.Errorf("%d %s", status, body)
+	}
+	if n := f.metric(f.replicas[0], "shared_cache_untold"); n != 1 {
+		t.Errorf("%d log-outs wait", n)
+	}
+	heard := f.events(f.replicas[1], "heard")
+	f.redis.Again()
+	f.until(f.replicas[1], `shared_cache_events_total{event="heard"}`, heard+1)
+	for _, p := range f.replicas {
+		f.until(p, "shared_cache_up", 1)
+	}
+	round() // who came first may have begun an age before another did: what was asked for in the first is asked for again
+	slow = max(slow, f.summary("while Redis comes back"))
+	back, before := time.Now(), f.alone()
+	f.await("each is renewed", func() bool { fewest, _ := least(f.called(callers, back)); return fewest >= 1 })
+	slow = max(slow, f.summary("after it came back"))
+	if n := twice(f.called(callers, back), f.life); n > f.alone()-before {
+		t.Errorf("%d calls for what another had asked for after Redis came back", n)
+	}
+	stop()
+	refused := f.refused()
+	t.Logf("%s of life in all, %s with sessions of 15m; %d requests were put off", time.Since(began).Round(time.Second), simulated(time.Since(began), session), refused)
+	if measured && refused > 0 { // not where the machine has other work
+		t.Errorf("%d requests were put off", refused)
+	}
+	if measured && slow > awssts.MaxTimeout {
+		t.Errorf("p99 %s: more than the broker's patience", slow)
+	}
 }
 
-// tokens are of so many subjects, named after the round.
-func (f *fleet) tokens(round string, n int) []string {
+// Without Redis, each of them asks for itself: what is above saves something.
+func TestReplicasThatShareNothing(t *testing.T) {
+	subjects, session, _ := population()
+	f := newFleet(t, false, session)
+	f.all(3)
+	callers := f.callers("s", subjects, nil)
+	began := time.Now()
+	round, stop := f.live(callers, session/visits)
+	round()
+	stop()
+	pairs := 0
+	for _, by := range f.served {
+		pairs += len(by)
+	}
+	calls := f.called(callers, began)
+	_, all := least(calls)
+	t.Logf("%d subjects, each at %.2f of 3 brokers: %d calls to STS, %.2f for each", subjects, float64(pairs)/float64(subjects), all, float64(all)/float64(subjects))
+	if all < pairs || pairs <= 2*subjects {
+		t.Errorf("%d calls for %d subjects, who were at %d brokers", all, subjects, pairs)
+	}
+	f.summary("without Redis")
+}
+
+// logsOut has the issuer tell a replica of a log-out, by subject or by session.
+func (f *fleet) logsOut(p *process, claims map[string]any) {
 	f.Helper()
-	claims, err := f.auth0.UserClaims("alice@acme.test")
+	now := time.Now().Unix()
+	maps.Copy(claims, map[string]any{
+		"iss": f.issuer, "aud": "demo-spa", "iat": now, "exp": now + 120, "jti": rand.Text(),
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}},
+	})
+	token, err := f.auth0.Mint(claims, localauth0.WithHeader("typ", "logout+jwt"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	var all []string
-	for i := range n {
-		claims["sub"] = fmt.Sprintf("auth0|%s-%d", round, i)
-		token, err := f.auth0.Mint(claims)
-		if err != nil {
-			f.Fatal(err)
-		}
-		all = append(all, token)
+	r, err := http.NewRequestWithContext(f.Context(), http.MethodPost, p.public+"/v1/backchannel-logout", strings.NewReader(url.Values{"logout_token": {token}}.Encode()))
+	if err != nil {
+		f.Fatal(err)
 	}
-	return all
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if status, body := f.send(r); status != http.StatusOK {
+		f.Fatalf("%d %s", status, body)
+	}
 }
 
-// load has each token asked with so many times, by whoever's turn it is; each must be
-// answered with credentials. It returns the access key IDs of the first answers.
-func (f *fleet) load(tokens []string, times int) []string {
+// forgotten waits until each of the replicas gives something else than before, and
+// returns how long the slowest took.
+func (f *fleet) forgotten(c caller, before string, replicas ...*process) time.Duration {
 	f.Helper()
-	ids := make([]string, len(tokens))
-	work := make(chan int)
-	var workers sync.WaitGroup
-	for range 12 {
-		workers.Go(func() {
-			for i := range work {
-				ids[i] = f.credentials(f.proxy, tokens[i])
-			}
-		})
-	}
-	for range times {
-		for i := range tokens {
-			work <- i
-		}
-	}
-	close(work)
-	workers.Wait()
-	return ids
-}
-
-func (f *fleet) credentials(url, token string) string {
-	begin := time.Now()
-	status, body := f.ask(http.MethodGet, url+"/v1/credentials", token)
-	f.mu.Lock()
-	f.took = append(f.took, time.Since(begin))
-	f.mu.Unlock()
-	var creds struct{ AccessKeyID, SecretAccessKey, Token, Prefix string }
-	if err := json.Unmarshal([]byte(body), &creds); status != http.StatusOK || err != nil || creds.SecretAccessKey == "" || creds.Prefix != "tenants/org_acme/" {
-		f.Errorf("%d %s", status, body)
-	}
-	return creds.AccessKeyID
-}
-
-// summary prints how long requests took, for who looks: a machine that is busy fails
-// nothing.
-func (f *fleet) summary(of string) {
-	f.mu.Lock()
-	took := slices.Sorted(slices.Values(f.took))
-	f.took = nil
-	f.mu.Unlock()
-	f.Logf("%s: %d requests, p50 %s, p99 %s, the slowest %s", of, len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
-}
-
-// called is how many calls to STS there were, and the most for one session.
-func (f *fleet) called() (all, most int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, n := range f.calls {
-		all += n
-		most = max(most, n)
-	}
-	return all, most
-}
-
-// subjects are how many there are in TestReplicasShare; SUBJECTS=2000 makes more.
-func subjects() int {
-	if n, err := strconv.Atoi(os.Getenv("SUBJECTS")); err == nil {
-		return n
-	}
-	return 200
-}
-
-// Three real brokers: one call to STS for each subject, a log-out that reaches all, a
-// Redis that is killed and comes back, and a rolling restart, without a refused request.
-// Threat cases SC12 and SC15.
-func TestReplicasShare(t *testing.T) {
-	for range 3 {
-		if replicasShare(t) {
-			return
-		}
-		t.Log("the machine is so busy that Redis was given up: once more")
-	}
-	t.Error("Redis was given up three times")
-}
-
-// givenUp reports whether a replica did not get its answer of Redis in time, after
-// which it asks STS for itself, as it should.
-func (f *fleet) givenUp() bool {
-	for _, p := range f.replicas {
-		if f.metric(p, `shared_cache_events_total{event="failed"}`)+f.metric(p, `shared_cache_events_total{event="overdue"}`) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// replicasShare reports whether the calls to STS could be counted.
-func replicasShare(t *testing.T) bool {
-	subjects := subjects()
-	f := newFleet(t, 3)
-	tokens := f.tokens("first", subjects)
-	f.load(tokens, 6)
-	if f.givenUp() {
-		return false
-	}
-	f.summary("with Redis")
-	if all, most := f.called(); all != subjects || most != 1 {
-		t.Errorf("%d calls for %d subjects, %d for one", all, subjects, most)
-	}
-	shared := 0
-	for _, p := range f.replicas {
-		shared += f.metric(p, `credentials_total{source="shared"}`)
-	}
-	if shared == 0 {
-		t.Error("nothing was shared")
-	}
-
-	// A log-out at one is heard by all.
-	out := tokens[0]
-	before := map[string]bool{}
-	for _, p := range f.replicas {
-		before[f.credentials(p.public, out)] = true
-	}
-	if status, body := f.ask(http.MethodDelete, f.replicas[0].public+"/v1/credentials", out); status != http.StatusNoContent {
-		t.Fatalf("%d %s", status, body)
-	}
-	for i, p := range f.replicas {
-		f.until(p, `shared_cache_events_total{event="heard"}`, 1)
-		if id := f.credentials(p.public, out); before[id] {
-			t.Errorf("replica %d gives what was there before the log-out", i)
-		}
-	}
-
-	// Redis dies in the middle.
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.load(f.tokens("middle", subjects), 3)
-	}()
-	f.redis.Kill()
-	<-done
-	f.summary("while Redis is killed")
-	joined := make([]int, len(f.replicas))
-	for i, p := range f.replicas {
-		joined[i] = f.metric(p, `shared_cache_events_total{event="joined"}`)
-	}
-	// A log-out meanwhile waits, and is told when Redis is back.
-	if status, body := f.ask(http.MethodDelete, f.replicas[0].public+"/v1/credentials", tokens[1]); status != http.StatusNoContent {
-		t.Fatalf("%d %s", status, body)
-	}
-	if n := f.metric(f.replicas[0], "shared_cache_untold"); n == 0 {
-		t.Error("no log-out waits")
-	}
-	heard := f.metric(f.replicas[1], `shared_cache_events_total{event="heard"}`)
-	f.redis.Again()
-	f.until(f.replicas[1], `shared_cache_events_total{event="heard"}`, heard+1)
-	for i, p := range f.replicas {
-		f.until(p, `shared_cache_events_total{event="joined"}`, joined[i]+1)
-		f.until(p, "shared_cache_up", 1)
-	}
-
-	// Each is replaced, one after the other; who comes new asks STS for nothing.
-	tokens = f.tokens("last", subjects)
-	f.load(tokens, 6) // twice by each: a second age may have begun, if two found nothing at once
-	calls, _ := f.called()
-	for i := range f.replicas {
-		p := f.start()
-		f.mu.Lock()
-		old := f.replicas[i]
-		f.replicas[i] = p
-		f.mu.Unlock()
-		ended := make(chan struct{})
+	began, took := time.Now(), make(chan time.Duration, len(replicas))
+	for _, p := range replicas {
 		go func() {
-			defer close(ended)
-			old.stop(syscall.SIGTERM)
+			for f.credentials(p.public, c) == before && time.Since(began) < patience {
+			}
+			took <- time.Since(began)
 		}()
-		f.load(tokens, 3)
-		<-ended
 	}
-	f.summary("in a rolling restart")
-	if all, _ := f.called(); all != calls && f.givenUp() {
-		return false
-	} else if all != calls {
-		t.Errorf("%d calls more after a rolling restart", all-calls)
+	var slowest time.Duration
+	for range replicas {
+		slowest = max(slowest, <-took)
 	}
-	return true
+	if slowest >= patience {
+		f.Fatalf("%s: what was there before the log-out is still given", c.subject)
+	}
+	return slowest
+}
+
+// A log-out at one broker, by its caller or by the issuer, by subject or by a session
+// that only others know, ends what all hold. One that was cut off from Redis, or from
+// which nothing came, learns of it when it is back. How long that takes is printed.
+// Threat case SC15.
+func TestALogOutReachesEveryReplica(t *testing.T) {
+	times, cuts := 3, 1
+	if _, _, measured := population(); measured {
+		times, cuts = 30, 10
+	}
+	f := newFleet(t, true, 15*time.Minute)
+	var wires []*localredis.Wire
+	for range 3 {
+		wires = append(wires, f.redis.Wire(t))
+		f.start(wires[len(wires)-1].URL())
+	}
+	first, last := f.replicas[0], f.replicas[2]
+	held := func(c caller, by ...*process) (id string) {
+		t.Helper()
+		for _, p := range by {
+			next := f.credentials(p.public, c)
+			if id != "" && next != id {
+				t.Errorf("%s: not shared", c.subject)
+			}
+			id = next
+		}
+		return id
+	}
+	byCaller := func(c caller) {
+		t.Helper()
+		if status, body := f.ask(http.MethodDelete, first.public+"/v1/credentials", c.token); status != http.StatusNoContent {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	bySubject := func(c caller) { t.Helper(); f.logsOut(first, map[string]any{"sub": c.subject}) }
+	bySession := func(c caller) { t.Helper(); f.logsOut(first, map[string]any{"sid": "of " + c.subject}) }
+	for _, way := range []struct {
+		name  string
+		out   func(caller)
+		holds []*process
+	}{
+		{"DELETE", byCaller, f.replicas},
+		{"the issuer's, by subject", bySubject, f.replicas},
+		{"the issuer's, by a session that others know", bySession, f.replicas[1:]},
+	} {
+		var took []time.Duration
+		for i := range times {
+			name := fmt.Sprint(way.name, i)
+			c := f.callers(name, 1, func(claims map[string]any) { claims["sid"] = "of auth0|" + name + "-0" })[0]
+			before := held(c, way.holds...)
+			way.out(c)
+			took = append(took, f.forgotten(c, before, way.holds...))
+		}
+		slices.Sort(took)
+		t.Logf("%s: all replicas after %s, the slowest of %d after %s", way.name, took[len(took)/2], len(took), took[len(took)-1])
+	}
+
+	for name, breaks := range map[string]func(){"cut off": wires[2].Cut, "nothing comes": wires[2].Hold} {
+		var took []time.Duration
+		for i := range cuts {
+			c := f.callers(fmt.Sprint(name, i), 1, nil)[0]
+			before := held(c, f.replicas...)
+			breaks()
+			f.until(last, "shared_cache_up", 0)
+			byCaller(c)
+			f.forgotten(c, before, f.replicas[:2]...)
+			if id := f.credentials(last.public, c); id != before {
+				t.Errorf("%s: it cannot know", name)
+			}
+			wires[2].Mend()
+			took = append(took, f.forgotten(c, before, last))
+			f.until(last, "shared_cache_up", 1)
+		}
+		t.Logf("%s: who is back knows after %s", name, took)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"credential-broker/broker/brokertest/localredis"
@@ -39,6 +40,53 @@ func TestItRunsDiesAndRunsAgain(t *testing.T) {
 	s.Stop()
 	s.Continue()
 	if answer, err := ask(t, s, "PING"); err != nil || answer != "+PONG\r\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+func TestAWireCanBeCutAndHeld(t *testing.T) {
+	s := localredis.Start(t)
+	w := s.Wire(t)
+	dial := func() *bufio.ReadWriter {
+		t.Helper()
+		c, err := net.Dial("tcp", strings.Trim(strings.TrimPrefix(w.URL(), "redis://"), "/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return bufio.NewReadWriter(bufio.NewReader(c), bufio.NewWriter(c))
+	}
+	say := func(c *bufio.ReadWriter, what string) {
+		_, _ = c.WriteString(what)
+		_ = c.Flush()
+	}
+	first := dial()
+	say(first, "PING\r\n")
+	if answer, err := first.ReadString('\n'); answer != "+PONG\r\n" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	w.Hold()
+	say(first, "INCR held\r\n")
+	if answer, err := ask(t, s, "GET held"); answer != "$-1\r\n" {
+		t.Errorf("it came: %q, %v", answer, err)
+	}
+	w.Mend()
+	if answer, err := first.ReadString('\n'); answer != ":1\r\n" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	w.Cut()
+	if answer, err := first.ReadString('\n'); err == nil {
+		t.Errorf("after the cut: %q", answer)
+	}
+	second := dial()
+	say(second, "PING\r\n")
+	if answer, err := second.ReadString('\n'); err == nil {
+		t.Errorf("while it is cut: %q", answer)
+	}
+	w.Mend()
+	third := dial()
+	say(third, "PING\r\n")
+	if answer, err := third.ReadString('\n'); answer != "+PONG\r\n" {
 		t.Errorf("%q, %v", answer, err)
 	}
 }
