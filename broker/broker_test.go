@@ -487,7 +487,7 @@ func TestALifeEndsOnTheWallClock(t *testing.T) {
 }
 
 // However little the moments in which they are made are apart: replicas that are asked
-// at once share what STS gave one of them, whoever was first.
+// at once share what STS gave one of them, whoever was first. Threat case SC24.
 func TestOrdersUnderOneTokenEndTogether(t *testing.T) {
 	w := newWorld(t)
 	w.identity.Expiry = noon.Add(24 * time.Hour)

@@ -21,7 +21,7 @@ import (
 var families = []struct {
 	letters string
 	cases   int
-}{{"CC", 32}, {"ST", 20}, {"DS", 20}, {"SC", 22}}
+}{{"CC", 32}, {"ST", 20}, {"DS", 20}, {"SC", 24}}
 
 var (
 	citation = regexp.MustCompile(`\b(?:CC|ST|DS|SC)(\d\d)\b(?: to (?:CC|ST|DS|SC)(\d\d)\b)?`)

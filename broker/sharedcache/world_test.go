@@ -133,8 +133,12 @@ type world struct {
 
 func newWorld(t testing.TB, args ...string) *world {
 	t.Helper()
+	return worldAround(t, localredis.Start(t, args...))
+}
+
+func worldAround(t testing.TB, redis *localredis.Server) *world {
 	c := &clock{at: time.Now().Round(0)}
-	return &world{t: t, redis: localredis.Start(t, args...), clock: c, sts: &sts{clock: c}, keys: []broker.Secret{newKey()}}
+	return &world{t: t, redis: redis, clock: c, sts: &sts{clock: c}, keys: []broker.Secret{newKey()}}
 }
 
 func newKey() broker.Secret {
@@ -203,9 +207,11 @@ func (w *world) joined(n int, change ...func(*sharedcache.Config)) []*replica {
 }
 
 // raw is a client that can do anything: the attacker's.
-func (w *world) raw() rueidis.Client {
+func (w *world) raw() rueidis.Client { w.t.Helper(); return w.rawTo(w.redis) }
+
+func (w *world) rawTo(redis *localredis.Server) rueidis.Client {
 	w.t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{fmt.Sprintf("127.0.0.1:%d", w.redis.Port)}, DisableCache: true, ForceSingleClient: true})
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{fmt.Sprintf("127.0.0.1:%d", redis.Port)}, DisableCache: true, ForceSingleClient: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func (f *fleet) alone() (n int) {
 // Three real brokers, with sessions that last seconds: STS is asked once for each
 // subject in the life of a session, also while each broker is replaced by another.
 // Redis is killed in the middle of it and comes back. No request is refused, and no
-// answer is another's, or has ended. Threat case SC12.
+// answer is another's, or has ended. Threat cases SC12 and SC24.
 func TestReplicasLive(t *testing.T) {
 	subjects, session, measured := population()
 	f := newFleet(t, true, session)

@@ -30,7 +30,7 @@ type Server struct {
 // Need skips a test where there is no Redis, and fails it where there must be one.
 func Need(t testing.TB) {
 	t.Helper()
-	for _, name := range []string{"redis-server", "redis-sentinel"} {
+	for _, name := range []string{"redis-server", "redis-cli", "redis-sentinel"} {
 		if _, err := exec.LookPath(name); err != nil {
 			if os.Getenv("CI") == "true" {
 				t.Fatalf("%v: apt-get install redis-server redis-sentinel", err)
