@@ -142,14 +142,13 @@ func (j *journal) follow(ctx context.Context, c rueidis.Client) {
 	writer.Go(func() { j.write(ctx, c) })
 	defer writer.Wait()
 	var said string
+	joined := "the shared cache is in use"
 	for ctx.Err() == nil {
 		err := j.resume(ctx, c)
 		if err == nil {
 			j.live.Store(true)
-			if said != "" {
-				said = ""
-				j.s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "log-outs at other replicas are heard again")
-			}
+			j.s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, joined)
+			said, joined = "", "log-outs at other replicas are heard again"
 			j.s.cfg.Observe(Joined)
 		}
 		for err == nil {

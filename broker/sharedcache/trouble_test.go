@@ -155,6 +155,9 @@ func TestWhoDoesNotHearSaysWhy(t *testing.T) {
 	var said lines
 	p := w.redis.Wire(t)
 	a := w.joined(1, through(p), func(c *sharedcache.Config) { c.Log = slog.New(slog.NewTextHandler(&said, nil)) })[0]
+	if text := said.String(); strings.Count(text, "is in use") != 1 {
+		t.Errorf("said: %s", text)
+	}
 	p.Cut()
 	a.await(t, sharedcache.Failed, 1)
 	if text := said.String(); !strings.Contains(text, "not heard") || !strings.Contains(text, "error=") || strings.Contains(text, "again") {
@@ -162,7 +165,7 @@ func TestWhoDoesNotHearSaysWhy(t *testing.T) {
 	}
 	p.Mend()
 	a.await(t, sharedcache.Joined, 2)
-	if text := said.String(); strings.Count(text, "heard again") != 1 {
+	if text := said.String(); strings.Count(text, "heard again") != 1 || strings.Count(text, "is in use") != 1 {
 		t.Errorf("said: %s", text)
 	}
 }
