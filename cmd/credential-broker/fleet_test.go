@@ -60,7 +60,9 @@ type process struct {
 	public, admin string
 	target        *url.URL
 	ended         chan struct{}
-	said          []string // what went wrong with it, once it has ended
+
+	mu   sync.Mutex
+	said []string // what went wrong with it
 }
 
 const fleetText = `
@@ -145,9 +147,25 @@ func (f *fleet) write(name, text string) {
 	}
 }
 
-// start runs this program as a broker that finds Redis there, and returns when it
-// shares with the others, if it is to.
-func (f *fleet) start(redis string) *process {
+// start runs a broker that finds Redis there, and returns when it shares with the
+// others, if it is to.
+func (f *fleet) start(redis string, env ...string) *process {
+	f.Helper()
+	p := f.launch(redis, env...)
+	if f.redis != nil {
+		f.until(p, "shared_cache_up", 1)
+		if f.metric(p, "shared_cache_configured") != 1 || f.metric(p, "shared_cache_breaker_open") != 0 {
+			f.Error("the metrics do not say that something is shared, or that it is left alone")
+		}
+	}
+	f.mu.Lock()
+	f.replicas = append(f.replicas, p)
+	f.mu.Unlock()
+	return p
+}
+
+// launch runs this program as a broker, and returns when it is ready.
+func (f *fleet) launch(redis string, env ...string) *process {
 	f.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -159,7 +177,7 @@ func (f *fleet) start(redis string) *process {
 		f.Fatal(err)
 	}
 	p := &process{cmd: exec.Command(name, "serve", "--config", f.file), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "REDIS_URL="+redis)
+	p.cmd.Env = append(append(os.Environ(), "REDIS_URL="+redis), env...)
 	p.cmd.SysProcAttr = localredis.DieTogether()
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -170,11 +188,19 @@ func (f *fleet) start(redis string) *process {
 	}
 	f.Cleanup(func() {
 		if p.stop(syscall.SIGKILL); f.Failed() {
-			f.Log(p.public, "said:\n", strings.Join(p.said, "\n"))
+			f.Logf("%s said:\n%s", p.public, p.warnings())
 		}
 	})
 	lines := bufio.NewScanner(log)
+	keep := func() {
+		if !strings.Contains(lines.Text(), `"level":"INFO"`) {
+			p.mu.Lock()
+			p.said = append(p.said[max(0, len(p.said)-50):], lines.Text())
+			p.mu.Unlock()
+		}
+	}
 	for lines.Scan() {
+		keep()
 		var line struct {
 			Msg         string
 			Listen      string
@@ -188,9 +214,7 @@ func (f *fleet) start(redis string) *process {
 	go func() {
 		defer close(p.ended)
 		for lines.Scan() {
-			if !strings.Contains(lines.Text(), `"level":"INFO"`) {
-				p.said = append(p.said[max(0, len(p.said)-50):], lines.Text())
-			}
+			keep()
 		}
 		_ = p.cmd.Wait()
 	}()
@@ -200,15 +224,6 @@ func (f *fleet) start(redis string) *process {
 	if p.target, err = url.Parse(p.public); err != nil {
 		f.Fatal(err)
 	}
-	if f.redis != nil {
-		f.until(p, "shared_cache_up", 1)
-		if f.metric(p, "shared_cache_configured") != 1 || f.metric(p, "shared_cache_breaker_open") != 0 {
-			f.Error("the metrics do not say that something is shared, or that it is left alone")
-		}
-	}
-	f.mu.Lock()
-	f.replicas = append(f.replicas, p)
-	f.mu.Unlock()
 	return p
 }
 
@@ -222,6 +237,13 @@ func (f *fleet) all(n int) {
 	for range n {
 		f.start(where)
 	}
+}
+
+// warnings are its last.
+func (p *process) warnings() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.said, "\n")
 }
 
 func (p *process) stop(s syscall.Signal) {
