@@ -269,7 +269,7 @@ func TestALineNamesItsTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	log := slog.New(telemetry.LogHandler(slog.NewTextHandler(&text, nil))).With(slog.String("a", "b")).WithGroup("g")
+	log := slog.New(telemetry.TraceHandler(slog.NewTextHandler(&text, nil))).With(slog.String("a", "b")).WithGroup("g")
 	traces.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		log.InfoContext(r.Context(), "line")
 	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))

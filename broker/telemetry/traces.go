@@ -223,26 +223,5 @@ func (i tracedIssuer) Issue(ctx context.Context, order broker.Order) (broker.Cre
 	return creds, err
 }
 
-// LogHandler adds the ids of the trace and the span that a line belongs to.
-func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
-
-type logHandler struct{ slog.Handler }
-
-// Handle implements slog.Handler.
-func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	if s := trace.SpanContextFromContext(ctx); s.IsValid() {
-		r.AddAttrs(slog.String("trace_id", s.TraceID().String()), slog.String("span_id", s.SpanID().String()))
-	}
-	return h.Handler.Handle(ctx, r)
-}
-
-// WithAttrs implements slog.Handler.
-func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logHandler{h.Handler.WithAttrs(attrs)}
-}
-
-// WithGroup implements slog.Handler.
-func (h logHandler) WithGroup(name string) slog.Handler { return logHandler{h.Handler.WithGroup(name)} }
-
 // tracesTimeout is OpenTelemetry's default for a batch.
 const tracesTimeout = 10 * time.Second

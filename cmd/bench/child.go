@@ -209,7 +209,7 @@ func eventLog(path string) (*slog.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slog.New(telemetry.LogHandler(slog.NewJSONHandler(telemetry.NewLines(f), nil))), nil
+	return slog.New(telemetry.LogHandler(telemetry.NewLines(f))), nil
 }
 
 // child is a server in a process of its own.

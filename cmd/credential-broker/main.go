@@ -176,7 +176,7 @@ func (serveCmd) Run(w *world) error {
 	signal.Ignore(syscall.SIGPIPE) // who no longer reads the records ends readiness, and not the process
 	lines := telemetry.NewLines(w.stderr)
 	defer lines.Close(lastLines)
-	log := slog.New(telemetry.LogHandler(slog.NewJSONHandler(lines, nil)))
+	log := slog.New(telemetry.LogHandler(lines))
 	if limit := memoryLimit(os.DirFS("/sys")); limit > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 { // GOMEMLIMIT is the operator's word
 		debug.SetMemoryLimit(limit)
 		log.LogAttrs(w.ctx, slog.LevelInfo, "memory limit taken from the container", slog.Int64("bytes", limit))

@@ -57,7 +57,7 @@ func traced(t *testing.T, text *strings.Replacer) (*collector, *realWorld, []str
 	endpoint := serveReal(t, func(string) http.Handler { return c })
 	w := newRealWorld(t, text, func(o *serve.Options) {
 		log := o.Log.Handler()
-		o.Log = slog.New(telemetry.LogHandler(log))
+		o.Log = slog.New(telemetry.TraceHandler(log))
 		o.Lookup = func(name string) (string, bool) {
 			return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}[name], name == "OTEL_EXPORTER_OTLP_ENDPOINT"
 		}
