@@ -93,8 +93,9 @@ func (a *API) around(observe func(context.Context, Answer), next echo.HandlerFun
 		if err := a.contained(c, note, next); err != nil {
 			a.sendError(a.audited(c, note, err), c)
 		}
-		took := a.cfg.Now().Sub(begin)
-		a.log(c, note, took)
+		end := a.cfg.Now()
+		took := end.Sub(begin)
+		a.log(c, note, end, took)
 		if observe != nil {
 			observe(r.Context(), a.answer(c, note, took))
 		}

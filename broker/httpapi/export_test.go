@@ -1,6 +1,10 @@
 package httpapi
 
-import "github.com/labstack/echo/v4"
+import (
+	"net"
+
+	"github.com/labstack/echo/v4"
+)
 
 // Labels returns what the routes of an API are counted as.
 func Labels(a *API) []string {
@@ -24,3 +28,6 @@ func Classes() []string {
 	}
 	return codes
 }
+
+// Patient makes a connection's deadlines cheap.
+func Patient(c net.Conn) net.Conn { return newPatient(c) }

@@ -35,7 +35,7 @@ func (l *line) text(name, value string) {
 // are handed over as a group without a name, which a handler writes as if they were
 // given one by one (slog.Handler), and which needs no copy of them; a handler that
 // keeps them must make one.
-func (a *API) log(c echo.Context, note *event, took time.Duration) {
+func (a *API) log(c echo.Context, note *event, at time.Time, took time.Duration) {
 	level := slog.LevelInfo // the caller's fault, or nobody's
 	if c.Response().Status >= http.StatusInternalServerError {
 		level = slog.LevelError
@@ -59,7 +59,7 @@ func (a *API) log(c echo.Context, note *event, took time.Duration) {
 		l.add(slog.String("error", broker.Redact(note.err.Error())))
 	}
 	l.text("stack", string(note.stack))
-	record := slog.NewRecord(a.cfg.Now(), level, "request", 0)
+	record := slog.NewRecord(at, level, "request", 0)
 	record.AddAttrs(slog.Attr{Value: slog.GroupValue(l.attrs[:l.n]...)})
 	_ = handler.Handle(ctx, record) // as slog.Logger does: there is nobody to tell
 }

@@ -56,5 +56,6 @@ func contained(h http.Handler, log *slog.Logger) http.Handler {
 	})
 }
 
-// Limit bounds the connections that a listener holds open.
-func Limit(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConnections) }
+// Limit bounds the connections that a listener holds open, and makes their deadlines
+// cheap.
+func Limit(l net.Listener) net.Listener { return patience{netutil.LimitListener(l, maxConnections)} }

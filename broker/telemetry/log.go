@@ -16,24 +16,26 @@ import (
 // trace and the span that a line belongs to. Lines of texts, numbers and durations, as
 // every request has one, are put together here, which costs a third.
 func LogHandler(to *Lines) slog.Handler {
-	return logHandler{to, TraceHandler(slog.NewJSONHandler(to, nil))}
+	return &logHandler{Handler: TraceHandler(slog.NewJSONHandler(to, nil)), to: to}
 }
 
 type logHandler struct {
-	to           *Lines
 	slog.Handler // for everything else
-}
 
-// rooms are of lines that were written.
-var rooms = sync.Pool{New: func() any { return new([]byte) }}
+	to    *Lines
+	rooms sync.Pool // of *[]byte: lines that were written
+}
 
 // maxRoom bounds what is kept: a request's line has some 400 bytes.
 const maxRoom = 4 << 10
 
 // Handle implements slog.Handler.
-func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	room := rooms.Get().(*[]byte) //nolint:forcetypeassert // nothing else is put there
-	defer rooms.Put(room)
+func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
+	room, _ := h.rooms.Get().(*[]byte)
+	if room == nil {
+		room = new([]byte)
+	}
+	defer h.rooms.Put(room)
 	line, ok := appendLine((*room)[:0], trace.SpanContextFromContext(ctx), r)
 	if *room = line; cap(line) > maxRoom {
 		*room = nil

@@ -23,7 +23,7 @@ import (
 func logged(ctx context.Context, r slog.Record, with ...slog.Attr) (got, want string) {
 	var ours, theirs bytes.Buffer
 	lines := telemetry.NewLines(&ours)
-	var h, ref slog.Handler = telemetry.LogHandler(lines), telemetry.TraceHandler(slog.NewJSONHandler(&theirs, nil))
+	h, ref := telemetry.LogHandler(lines), telemetry.TraceHandler(slog.NewJSONHandler(&theirs, nil))
 	if len(with) > 0 {
 		h, ref = h.WithAttrs(with).WithGroup("g"), ref.WithAttrs(with).WithGroup("g")
 	}
