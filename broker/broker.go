@@ -18,6 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"credential-broker/policy"
 )
 
 // Verifier proves an identity from a token.
@@ -171,11 +173,11 @@ func (b *Broker) plan(ctx context.Context, req Request, record *Record, e *Expla
 	if err != nil {
 		return Order{}, err
 	}
-	p, err := b.planned(ctx, id, req, record, e)
+	p, document, err := b.planned(ctx, id, req, record, e)
 	if err != nil {
 		return Order{}, err
 	}
-	return b.order(id, req.Token, p), nil
+	return b.order(id, req.Token, p, document), nil
 }
 
 // decide finds the scope, and tells who wants to know how it goes.
@@ -252,19 +254,20 @@ func (b *Broker) identify(ctx context.Context, token Secret, record *Record) (Id
 	return id, nil
 }
 
-func (b *Broker) order(id Identity, token Secret, p *plan) Order {
+func (b *Broker) order(id Identity, token Secret, p *plan, document policy.Document) Order {
 	// The wall clock alone, so that two orders under one token end at exactly the
 	// same instant: the token's.
 	now := b.cfg.Now().Round(0)
-	end := bound(id.Expiry, now)
+	end, scope := bound(id.Expiry, now), p.scope()
 	return Order{
 		Revision:    b.cfg.Revision,
 		Identity:    id,
 		Token:       token,
-		Scope:       p.scope,
-		Document:    p.document,
-		SessionName: p.sessionName,
-		Lifetime:    min(p.scope.Duration, end.Sub(now)).Truncate(time.Second), // STS counts in seconds
+		Scope:       scope,
+		Document:    document,
+		SessionName: p.sessionName(),
+		Lifetime:    min(scope.Duration, end.Sub(now)).Truncate(time.Second), // STS counts in seconds
 		NotAfter:    end,
+		decided:     &p.decided,
 	}
 }

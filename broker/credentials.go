@@ -43,16 +43,15 @@ type Credentials struct {
 // ones, which would otherwise ask before every call.
 const maxFloor = 20 * time.Minute
 
-// TextBytes is how many bytes the texts have that are theirs alone.
-func (c Credentials) TextBytes() int {
-	return len(c.AccessKeyID) + c.SecretAccessKey.size() + c.SessionToken.size() + len(c.SessionName) +
-		len(c.Scope.Tenant.String()) + len(c.Scope.User.String()) + len(c.Scope.S3.Key())
-}
-
 // Fresh reports whether enough of the credentials' life is left to hand them
 // out: at least twenty minutes, or a third of the life where that is less.
 func (c Credentials) Fresh(now time.Time) bool {
-	return c.floor() > 0 && c.Expiration.Sub(now) >= c.floor()
+	return fresh(c.IssuedAt, c.Expiration, now)
+}
+
+func fresh(issued, end, now time.Time) bool {
+	held := floor(issued, end)
+	return held > 0 && end.Sub(now) >= held
 }
 
 // FreshFor returns for how long they will be.
@@ -60,10 +59,11 @@ func (c Credentials) FreshFor(now time.Time) time.Duration {
 	if !c.Fresh(now) {
 		return 0
 	}
-	return c.Expiration.Sub(now) - c.floor()
+	return c.Expiration.Sub(now) - floor(c.IssuedAt, c.Expiration)
 }
 
-func (c Credentials) floor() time.Duration { return min(maxFloor, c.Expiration.Sub(c.IssuedAt)/3) }
+// floor is how much of their life is to be left.
+func floor(issued, end time.Time) time.Duration { return min(maxFloor, end.Sub(issued)/3) }
 
 // validate reports what keeps c from being an answer to an order.
 func (c Credentials) validate(order Order, now time.Time) error {
@@ -93,14 +93,16 @@ type Order struct {
 	Lifetime    time.Duration   // to ask of STS: whole seconds, MinDuration to MaxDuration
 	NotAfter    time.Time       // wall clock; a session for this order ends by then
 	After       time.Time       // what was issued by then is held already, and no answer; zero: anything may be
+
+	decided *decided // what of all this was decided, where it was decided here; who changes that takes it away
 }
 
 // Allows reports whether a session that was made for another order, which let it last
-// until then, may be given for this one: if it ends in time, or was made for one that
-// gave it no more. A token that is about to end gets no session that outlives it
+// until notAfter, may be given for this one: if it ends in time, or was made for one
+// that gave it no more. A token that is about to end gets no session that outlives it
 // because another token of the same subject was good for longer.
-func (o Order) Allows(c Credentials, notAfter time.Time) bool {
-	return !notAfter.After(o.NotAfter) || !c.Expiration.After(o.NotAfter)
+func (o Order) Allows(expiration, notAfter time.Time) bool {
+	return !notAfter.After(o.NotAfter) || !expiration.After(o.NotAfter)
 }
 
 // bound returns until when a session may last: as long as the token is good, except

@@ -32,20 +32,14 @@ type Plans struct{ last atomic.Pointer[plan] }
 // plan is what was decided for a request. It is not changed once it is made.
 type plan struct {
 	by    *Broker
-	asked asked
-
-	scope       Scope
-	document    policy.Document
-	sessionName string
-	prefix      string   // as the record has it
-	access      []string // likewise
-	tokenSHA256 string
+	token Digest
+	asked *asked // nil: for nothing in particular
+	decided
 }
 
 // asked is what a request asks for: everything in it that shapes a decision, but for
 // the address.
 type asked struct {
-	token               Digest
 	grant, path, tenant string
 	access              []string
 	duration            time.Duration
@@ -57,58 +51,66 @@ func (p *Plans) find(by *Broker, req Request) *plan {
 		return nil
 	}
 	last := p.last.Load()
-	if last == nil || last.by != by || !last.asked.same(req) {
+	if last == nil || last.by != by || last.token != req.Token.Digest() || !last.asked.same(req) {
 		return nil
 	}
 	return last
 }
 
-func (a asked) same(req Request) bool {
-	return a.token == req.Token.Digest() && a.grant == req.Grant && a.path == req.Path && a.tenant == req.Tenant && a.duration == req.Duration && slices.Equal(a.access, req.Access)
+func (a *asked) same(req Request) bool {
+	if a == nil {
+		a = &asked{}
+	}
+	return a.grant == req.Grant && a.path == req.Path && a.tenant == req.Tenant && a.duration == req.Duration && slices.Equal(a.access, req.Access)
 }
 
-// keep keeps what was decided for the request. The texts are copied: in a request
-// they are parts of something longer.
-func (p *Plans) keep(made *plan, req Request) {
-	if p == nil || made.scope.S3.SourceIP.IsValid() {
-		return
-	}
-	made.asked = asked{token: req.Token.Digest(), grant: strings.Clone(req.Grant), path: strings.Clone(req.Path), tenant: strings.Clone(req.Tenant), duration: req.Duration}
+// newAsked copies the texts: in a request they are parts of something longer.
+func newAsked(req Request) *asked {
+	a := &asked{grant: strings.Clone(req.Grant), path: strings.Clone(req.Path), tenant: strings.Clone(req.Tenant), duration: req.Duration}
 	for _, right := range req.Access {
-		made.asked.access = append(made.asked.access, strings.Clone(right))
+		a.access = append(a.access, strings.Clone(right))
 	}
-	kept := *made
-	kept.document = made.document.Fold(&kept.scope.S3)
-	p.last.Store(&kept)
+	if (*asked)(nil).same(req) {
+		return nil
+	}
+	return a
 }
 
 // planned decides, or finds what was decided. An explanation wants to see how it is
 // done, so nothing is found for one.
-func (b *Broker) planned(ctx context.Context, id Identity, req Request, record *Record, e *Explanation) (*plan, error) {
+func (b *Broker) planned(ctx context.Context, id Identity, req Request, record *Record, e *Explanation) (*plan, policy.Document, error) {
 	if e == nil {
 		if p := id.Plans.find(b, req); p != nil {
-			b.tellDecided(ctx, p.scope)
-			record.placed(p)
-			return p, b.revokedTenant(p.scope)
+			scope := p.scope()
+			b.tellDecided(ctx, scope)
+			record.placed(p, scope)
+			return p, p.document(), b.revokedTenant(scope)
 		}
 	}
 	scope, err := b.decide(ctx, id, req, e)
 	if err != nil {
-		return nil, err
+		return nil, policy.Document{}, err
 	}
 	record.place(scope)
 	if err := b.revokedTenant(scope); err != nil {
-		return nil, err
+		return nil, policy.Document{}, err
 	}
 	document, err := policy.Generate(scope.S3)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+		return nil, policy.Document{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
-	p := &plan{by: b, scope: scope, document: document, sessionName: SessionName(id.Issuer, id.Subject, scope.Tenant)}
-	p.prefix, p.access, p.tokenSHA256 = record.Prefix, record.Access, req.Token.SHA256()
-	id.Plans.keep(p, req)
-	record.placed(p)
-	return p, nil
+	d, err := newDecided(Order{
+		Revision: b.cfg.Revision, Identity: id, Scope: scope, Document: document, SessionName: SessionName(id.Issuer, id.Subject, scope.Tenant),
+	}, req.Token.SHA256())
+	if err != nil {
+		return nil, policy.Document{}, err
+	}
+	p := &plan{by: b, token: req.Token.Digest(), asked: newAsked(req), decided: d}
+	if id.Plans != nil && !scope.S3.SourceIP.IsValid() {
+		id.Plans.last.Store(p)
+	}
+	record.placed(p, scope)
+	return p, document, nil
 }
 
 // revokedTenant refuses a tenant that has been shut out.
@@ -126,10 +128,21 @@ func (b *Broker) tellDecided(ctx context.Context, scope Scope) {
 	}
 }
 
-// placed fills in what was planned. The list is shared, and nobody's to change.
-func (r *Record) placed(p *plan) {
-	s := p.scope
+// placed fills in what was planned, of which scope is the scope. The list is shared,
+// and nobody's to change.
+func (r *Record) placed(p *plan, s Scope) {
 	r.Tenant, r.User, r.Grant, r.RoleARN = s.Tenant.String(), s.User.String(), s.Grant, s.RoleARN.String()
-	r.Bucket, r.Prefix, r.Access = s.S3.Bucket.String(), p.prefix, p.access
-	r.SessionName, r.PolicySHA256, r.TokenSHA256 = p.sessionName, p.document.Digest(), p.tokenSHA256
+	r.Bucket, r.Prefix, r.Access = s.S3.Bucket.String(), p.names.Key(), rights[s.S3.Access]
+	r.SessionName, r.PolicySHA256, r.TokenSHA256 = p.sessionName(), p.names.More(digestOfPolicy), p.names.More(digestOfToken)
+}
+
+// rights are the names of every set of rights, made once: a record is made at each
+// request. Nobody changes them.
+var rights = everyRights() //nolint:gochecknoglobals // as it says
+
+func everyRights() (all [1 << 8][]string) {
+	for access := range all {
+		all[access] = policy.Access(access).Names()
+	}
+	return all
 }

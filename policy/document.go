@@ -23,7 +23,7 @@ const languageVersion = "2012-10-17"
 type Document struct {
 	text   string
 	digest string // of text; made with it, since it is asked for more than once a request
-	of     *Scope // of a folded one, which has no text
+	of     Folder // of a folded one, which has no text
 }
 
 // String returns the JSON, and "" for the zero value.
@@ -31,17 +31,21 @@ func (d Document) String() string {
 	if d.of == nil {
 		return d.text
 	}
-	again, err := Generate(*d.of)
+	again, err := Generate(d.of.S3Scope())
 	if err != nil || again.digest != d.digest { // the scope was changed: no policy, which is never sent
 		return ""
 	}
 	return again.text
 }
 
-// Fold returns the document of a scope without its text, a fifth of what is remembered
-// of a caller: String writes it anew, the same bytes, as Generate does for one scope.
-// The scope must be the one that the document was generated for, and not be changed.
-func (d Document) Fold(of *Scope) Document { return Document{digest: d.digest, of: of} }
+// Folder has the scope of a folded document: the one that the document was generated
+// for. It is not changed.
+type Folder interface{ S3Scope() Scope }
+
+// Fold returns the document with this digest without its text, which is much of what
+// would be remembered of a caller: String writes it anew, the same bytes, as Generate
+// does for one scope, and nothing where the digest is another's.
+func Fold(of Folder, digest string) Document { return Document{digest: digest, of: of} }
 
 // IsZero reports whether d is the zero value, which must not be sent.
 func (d Document) IsZero() bool { return d.digest == "" }

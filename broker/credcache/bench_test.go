@@ -3,6 +3,7 @@ package credcache_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,61 +27,59 @@ func (realistic) Issue(_ context.Context, o broker.Order) (broker.Credentials, e
 	}, nil
 }
 
-// users are orders that share no text, as each comes from a token of its own.
+// users are orders as a broker makes them: each comes from a token of its own, and
+// shares no text with another.
 type users struct {
-	bucket   policy.Bucket
-	template policy.Template
-	role     broker.RoleARN
+	broker   *broker.Broker
+	identity broker.Identity
+	last     broker.Order
 }
 
-func newUsers(b *testing.B) users {
+func (u *users) Verify(context.Context, broker.Secret) (broker.Identity, error) {
+	return u.identity, nil
+}
+
+func (u *users) Issue(_ context.Context, o broker.Order) (broker.Credentials, error) {
+	u.last = o
+	return broker.Credentials{}, broker.ErrBusy
+}
+
+func newUsers(b *testing.B) *users {
 	b.Helper()
+	role, err := broker.ParseRoleARN("arn:aws:iam::123456789012:role/tenant-uploads")
+	if err != nil {
+		b.Fatal(err)
+	}
 	var u users
-	var err error
-	if u.bucket, err = policy.ParseBucket("acme-uploads"); err != nil {
+	u.broker, err = broker.New(broker.Config{
+		Revision: "5db7b94e0b12e61e", Verifier: &u, Issuer: &u, Auditor: broker.NewAuditLog(io.Discard),
+		Grants: []broker.Grant{{
+			Name: "uploads", Tenant: broker.TenantRule{Claim: "org_id"}, RoleARN: role, Bucket: bucket(b, "acme-uploads"), Region: "eu-west-1",
+			Prefix: prefix(b, "tenants/{tenant}/{user}/"), Access: policy.List | policy.Read | policy.Write | policy.Delete, Duration: time.Hour,
+		}},
+	})
+	if err != nil {
 		b.Fatal(err)
 	}
-	if u.template, err = policy.ParseTemplate("tenants/{tenant}/{user}/"); err != nil {
-		b.Fatal(err)
-	}
-	if u.role, err = broker.ParseRoleARN("arn:aws:iam::123456789012:role/tenant-uploads"); err != nil {
-		b.Fatal(err)
-	}
-	return u
+	return &u
 }
 
-func (u users) order(b *testing.B, n int) broker.Order {
+func (u *users) order(b *testing.B, n int) broker.Order {
 	b.Helper()
-	subject := fmt.Sprintf("auth0|%024d", n)
-	tenant, err := policy.ParseTenant(fmt.Sprintf("org_%016d", n%100))
-	if err != nil {
+	u.identity = broker.Identity{
+		Issuer: "https://acme.eu.auth0.com/", Subject: fmt.Sprintf("auth0|%024d", n), Client: "3fVpWq8yZb1nTtGkC5rXsL0aHdJmEoUi",
+		Audience: []string{"https://uploads.acme.example", "https://acme.eu.auth0.com/userinfo"}, Expiry: time.Now().Add(2 * time.Hour),
+		Claims: broker.Claims{"org_id": fmt.Sprintf("org_%016d", n%100)}, KeyID: "kid", KeyThumbprint: "thumbprint", Plans: &broker.Plans{},
+	}
+	if _, err := u.broker.Exchange(b.Context(), broker.Request{Token: broker.NewToken(u.identity.Subject)}); broker.ClassOf(err) != broker.ErrBusy {
 		b.Fatal(err)
 	}
-	user := policy.UserOf("https://acme.eu.auth0.com/", subject)
-	prefix, err := u.template.Render(tenant, user)
-	if err != nil {
-		b.Fatal(err)
-	}
-	s3 := policy.Scope{Partition: policy.AWS, Bucket: u.bucket, Prefix: prefix, Access: policy.List | policy.Read | policy.Write | policy.Delete}
-	document, err := policy.Generate(s3)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return broker.Order{
-		Revision: "5db7b94e0b12e61e",
-		Identity: broker.Identity{
-			Issuer: "https://acme.eu.auth0.com/", Subject: subject, Client: strings.Clone("3fVpWq8yZb1nTtGkC5rXsL0aHdJmEoUi"),
-			Audience: []string{strings.Clone("https://uploads.acme.example"), strings.Clone("https://acme.eu.auth0.com/userinfo")},
-		},
-		Scope:       broker.Scope{Grant: "uploads", Tenant: tenant, User: user, RoleARN: u.role, Region: "eu-west-1", S3: s3, Duration: time.Hour},
-		Document:    document,
-		SessionName: broker.SessionName("https://acme.eu.auth0.com/", subject, tenant),
-		Lifetime:    time.Hour,
-		NotAfter:    time.Now().Round(0).Add(time.Hour),
-	}
+	o := u.last
+	o.Token = broker.Secret{}
+	return o
 }
 
-func fill(b *testing.B, u users, entries int) *credcache.Cache {
+func fill(b *testing.B, u *users, entries int) *credcache.Cache {
 	b.Helper()
 	c, err := credcache.New(credcache.Config{Issuer: realistic{}, Entries: entries})
 	if err != nil {

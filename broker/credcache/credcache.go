@@ -35,7 +35,7 @@ const busyRetryAfter = time.Second
 // Config is what a Cache is made of.
 type Config struct {
 	Issuer    broker.Issuer    // asked on a miss, and ahead of one
-	Entries   int              // how many credentials are kept; about 3.5 kB each
+	Entries   int              // how many credentials are kept; about 2.3 kB each
 	Bytes     int64            // how many bytes they may have together; 0: no matter
 	Refreshes int              // calls ahead of need at a time; 0: 8, a quarter of the STS client's places
 	Now       func() time.Time // nil: time.Now
@@ -124,14 +124,14 @@ const rounds = 3
 // this token, or the call was refused with the token of who began it) is asked for
 // again, with this order. A refusal is given again for seconds to the same token.
 func (c *Cache) Issue(ctx context.Context, order broker.Order) (broker.Credentials, error) {
-	k := keyOf(order)
+	k := order.Fingerprint()
 	for range rounds {
 		now := c.now()
 		c.mu.Lock()
 		if e, ok := c.held.get(k); ok && e.answers(order, now) {
 			c.refresh(ctx, k, e, order, now)
 			c.mu.Unlock()
-			return release(e.creds, order, broker.FromCache)
+			return release(e, order, broker.FromCache)
 		}
 		if err := c.refusals.find(k, order.Token, now); err != nil {
 			c.repeated()
@@ -147,11 +147,11 @@ func (c *Cache) Issue(ctx context.Context, order broker.Order) (broker.Credentia
 		}
 		switch {
 		case leads && f.err == nil:
-			return release(f.entry.creds, order, f.entry.creds.Source)
+			return release(f.entry, order, f.from)
 		case leads, f.err != nil && !refuses(f.err):
 			return broker.Credentials{}, f.err
 		case f.err == nil && f.entry.answers(order, c.now()):
-			return release(f.entry.creds, order, broker.FromCache) // it cost this caller no call
+			return release(f.entry, order, broker.FromCache) // it cost this caller no call
 		}
 	}
 	err := fmt.Errorf("%w: other callers' results for the same key fitted in none of %d rounds", broker.ErrBusy, rounds)
@@ -159,11 +159,11 @@ func (c *Cache) Issue(ctx context.Context, order broker.Order) (broker.Credentia
 }
 
 // release is the way out: it compares once more and gives a copy.
-func release(creds broker.Credentials, order broker.Order, source broker.Source) (broker.Credentials, error) {
+func release(e *entry, order broker.Order, source broker.Source) (broker.Credentials, error) {
+	creds := e.creds.Credentials(source)
 	if err := compare(creds, order); err != nil {
 		return broker.Credentials{}, err
 	}
-	creds.Source = source
 	return creds, nil
 }
 
@@ -185,7 +185,7 @@ func (c *Cache) Forget(issuer, subject string) {
 	c.held.forget(who)
 	c.refusals.forget(who)
 	for k, f := range c.flights {
-		if k.owner() == who {
+		if f.owner == who {
 			c.abandon(k, f)
 		}
 	}

@@ -51,7 +51,7 @@ func uploads(t *testing.T, change func(*broker.Grant)) broker.Grant {
 	return g
 }
 
-func bucket(t *testing.T, s string) policy.BucketTemplate {
+func bucket(t testing.TB, s string) policy.BucketTemplate {
 	t.Helper()
 	b, err := policy.ParseBucketTemplate(s)
 	if err != nil {
@@ -60,7 +60,7 @@ func bucket(t *testing.T, s string) policy.BucketTemplate {
 	return b
 }
 
-func prefix(t *testing.T, s string) policy.Template {
+func prefix(t testing.TB, s string) policy.Template {
 	t.Helper()
 	p, err := policy.ParseTemplate(s)
 	if err != nil {

@@ -24,10 +24,12 @@ const (
 // flight is one call for one key, and who waits for it.
 type flight struct {
 	source broker.Source // FromRefresh: nobody waited when it began
+	owner  owner         // whose order began it, and is everybody's who waits
 	cancel context.CancelFunc
 
 	done  chan struct{} // closed when entry or err is set
 	entry *entry
+	from  broker.Source // of the entry: whence it came
 	err   error
 
 	// What follows is guarded by Cache.mu.
@@ -49,13 +51,13 @@ func (c *Cache) join(ctx context.Context, k key, order broker.Order) (f *flight,
 // with the order and the token of who hit it, unless that is under way or there are
 // enough of such calls. mu is held.
 func (c *Cache) refresh(ctx context.Context, k key, e *entry, order broker.Order, now time.Time) {
-	if now.Before(e.refreshAt) || c.refreshing == c.refreshes {
+	if !e.refreshes(now) || c.refreshing == c.refreshes {
 		return
 	}
 	if _, ok := c.flights[k]; ok {
 		return
 	}
-	order.After = e.creds.IssuedAt // or a cache behind this one would give the same again
+	order.After = e.creds.IssuedAt() // or a cache behind this one would give the same again
 	c.refreshing++
 	c.background.Add(1) // before Close, after which nothing can be hit
 	c.start(ctx, k, order, broker.FromRefresh)
@@ -66,7 +68,7 @@ func (c *Cache) start(ctx context.Context, k key, order broker.Order, source bro
 	// The values of the context (a trace) go along, its end does not: whoever
 	// began the call may hang up while others wait.
 	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
-	f := &flight{source: source, cancel: cancel, done: make(chan struct{})}
+	f := &flight{source: source, owner: ownerOf(order), cancel: cancel, done: make(chan struct{})}
 	c.flights[k] = f
 	go c.fly(detached, k, f, order)
 	return f
@@ -84,25 +86,27 @@ func (c *Cache) fly(ctx context.Context, k key, f *flight, order broker.Order) {
 		}
 	}()
 	f.err = fmt.Errorf("%w: the issuer ended the goroutine", broker.ErrInternal) // stands where it did
-	creds, err := c.call(ctx, order)
-	f.entry, f.err = &entry{origin: k.origin, creds: creds, notAfter: order.NotAfter}, err
+	f.entry, f.from, f.err = c.call(ctx, order)
 }
 
 // call asks the issuer. What comes with an error is nobody's.
-func (c *Cache) call(ctx context.Context, order broker.Order) (creds broker.Credentials, err error) {
+func (c *Cache) call(ctx context.Context, order broker.Order) (e *entry, from broker.Source, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			creds, err = broker.Credentials{}, panicked(r)
+			e, from, err = nil, "", panicked(r)
 		}
 	}()
-	creds, err = c.issuer.Issue(ctx, order)
+	creds, err := c.issuer.Issue(ctx, order)
 	if err == nil {
 		err = compare(creds, order)
 	}
 	if err != nil {
-		return broker.Credentials{}, err
+		return nil, "", err
 	}
-	return creds, nil
+	if e, err = newEntry(creds, order); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", broker.ErrInternal, err)
+	}
+	return e, creds.Source, nil
 }
 
 // panicked makes an error of a panic: of what type it was and where, and not what
@@ -138,24 +142,17 @@ func (c *Cache) land(k key, f *flight, order broker.Order) {
 	switch {
 	case f.forgotten || c.closed:
 	case f.err == nil && f.entry.creds.Fresh(now):
-		f.entry.refreshAt = halfLife(f.entry.creds, c.random())
+		f.entry.waits(halfLife(&f.entry.creds, c.random()))
 		c.held.add(f.entry, now)
 	case refuses(f.err):
 		c.held.entries.Remove(k)
-		c.refusals.add(k, order.Token, f.err, now)
+		c.refusals.add(k, f.owner, order.Token, f.err, now)
 	default:
 		if e, ok := c.held.entries.Peek(k); ok {
 			after, _ := broker.RetryAfter(f.err)
-			e.refreshAt = later(e.refreshAt, now.Add(max(backOff, after)))
+			e.waits(now.Add(max(backOff, after)))
 		}
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // abandon lets go of a flight: its result is for those who wait for it already, and

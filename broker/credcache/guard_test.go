@@ -26,15 +26,31 @@ func TestCredentialsOfAnotherScopeAreRefusedOnTheWayOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	order := broker.Order{SessionName: "cb-alice", NotAfter: now.Add(time.Hour)}
-	c.held.add(&entry{
-		origin:   keyOf(order).origin,
-		creds:    broker.Credentials{SessionName: "cb-bob", IssuedAt: now, Expiration: now.Add(time.Hour)},
-		notAfter: now, refreshAt: now.Add(time.Minute),
-	}, now)
-	if got, err := c.Issue(t.Context(), order); broker.ClassOf(err) != broker.ErrInternal || got.SessionName != "" {
-		t.Errorf("got %q, %v", got.SessionName, err)
+	alice := broker.Order{SessionName: "cb-alice", Scope: broker.Scope{Grant: "a"}, NotAfter: now.Add(time.Hour)}
+	for name, change := range map[string]func(*broker.Order){
+		"session": func(o *broker.Order) { o.SessionName = "cb-bob" },
+		"scope":   func(o *broker.Order) { o.Scope.Grant = "b" },
+	} {
+		bob := alice
+		change(&bob)
+		e := newHeld(t, broker.Credentials{SessionName: bob.SessionName, Scope: bob.Scope, IssuedAt: now, Expiration: now.Add(time.Hour)}, bob)
+		e.waits(now.Add(time.Minute))
+		c.held.link(e)
+		c.held.entries.Add(alice.Fingerprint(), e)
+		if got, err := c.Issue(t.Context(), alice); broker.ClassOf(err) != broker.ErrInternal || got.SessionName != "" {
+			t.Errorf("%s: got %q, %v", name, got.SessionName, err)
+		}
+		c.Clear()
 	}
+}
+
+func newHeld(t testing.TB, creds broker.Credentials, order broker.Order) *entry {
+	t.Helper()
+	e, err := newEntry(creds, order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // CC05, CC06: what differs in anything has another key, however its texts could be
@@ -76,7 +92,7 @@ func TestKeysAreEqualOnlyOfEqualOrders(t *testing.T) {
 		}
 		a := draw("a", broker.Order{})
 		b := draw("b", a)
-		if (keyOf(a) == keyOf(b)) != (what(a) == what(b)) {
+		if (a.Fingerprint() == b.Fingerprint()) != (what(a) == what(b)) {
 			rt.Fatalf("%s and %s", what(a), what(b))
 		}
 	})
@@ -84,10 +100,10 @@ func TestKeysAreEqualOnlyOfEqualOrders(t *testing.T) {
 
 func BenchmarkKey(b *testing.B) {
 	o := broker.Order{Revision: "r", Identity: broker.Identity{Issuer: "https://acme.eu.auth0.com/", Subject: "auth0|alice", Audience: []string{"https://a", "https://b"}}}
-	held := map[key]bool{keyOf(o): true}
+	held := map[key]bool{o.Fingerprint(): true}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !held[keyOf(o)] {
+		if !held[o.Fingerprint()] {
 			b.Fatal("not found")
 		}
 	}

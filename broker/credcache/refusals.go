@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"credential-broker/broker"
 )
@@ -16,7 +16,7 @@ const (
 	// right sees it work in a moment.
 	refusalTime = 5 * time.Second
 	// mostRefusals is more than STS can give in that time: 32 calls at once, the
-	// default, of 50 ms each make 3,200. One costs about 1.5 kB.
+	// default, of 50 ms each make 3,200. One costs about 0.8 kB.
 	mostRefusals = 4096
 	// refusalText is how much of a reason is kept. STS's own words have about 150
 	// bytes; what it could send has a megabyte.
@@ -36,17 +36,18 @@ func refuses(err error) bool {
 
 // refusals remembers them. Its methods are called with Cache.mu held.
 type refusals struct {
-	known *lru.Cache[refused, refusal]
+	known *simplelru.LRU[refused, refusal]
 	owned map[owner]map[refused]struct{} // :: subject → its keys in known
 }
 
 // refused is what was refused: an order, and the very token that came with it.
 type refused struct {
 	key   key
-	token string // SHA-256
+	token broker.Digest
 }
 
 type refusal struct {
+	owner owner
 	class broker.Class
 	text  string
 	at    time.Time
@@ -61,7 +62,7 @@ func (r remembered) Unwrap() error { return r.class }
 func newRefusals() (*refusals, error) {
 	r := &refusals{owned: map[owner]map[refused]struct{}{}}
 	var err error
-	if r.known, err = lru.NewWithEvict(mostRefusals, func(what refused, _ refusal) { r.disown(what) }); err != nil {
+	if r.known, err = simplelru.NewLRU(mostRefusals, r.disown); err != nil {
 		return nil, fmt.Errorf("make room for refusals: %w", err)
 	}
 	return r, nil
@@ -72,7 +73,7 @@ func (r *refusals) find(k key, token broker.Secret, now time.Time) error {
 	if r.known.Len() == 0 { // so nearly always, and then the token need not be hashed
 		return nil
 	}
-	what := refused{k, token.SHA256()}
+	what := refused{k, token.Digest()}
 	found, ok := r.known.Get(what)
 	if !ok {
 		return nil
@@ -84,15 +85,15 @@ func (r *refusals) find(k key, token broker.Secret, now time.Time) error {
 	return remembered{found}
 }
 
-func (r *refusals) add(k key, token broker.Secret, err error, now time.Time) {
-	what := refused{k, token.SHA256()}
+func (r *refusals) add(k key, who owner, token broker.Secret, err error, now time.Time) {
+	what := refused{k, token.Digest()}
 	text := err.Error() // and not err: it may hold the whole answer
 	text = strings.ToValidUTF8(text[:min(len(text), refusalText)], "")
-	r.known.Add(what, refusal{class: broker.ClassOf(err), text: text, at: now})
-	if r.owned[k.owner()] == nil {
-		r.owned[k.owner()] = map[refused]struct{}{}
+	r.known.Add(what, refusal{owner: who, class: broker.ClassOf(err), text: text, at: now})
+	if r.owned[who] == nil {
+		r.owned[who] = map[refused]struct{}{}
 	}
-	r.owned[k.owner()][what] = struct{}{}
+	r.owned[who][what] = struct{}{}
 }
 
 // forget removes all that is the subject's.
@@ -108,8 +109,8 @@ func (r *refusals) clear() {
 	}
 }
 
-func (r *refusals) disown(what refused) {
-	who := what.key.owner()
+func (r *refusals) disown(what refused, of refusal) {
+	who := of.owner
 	delete(r.owned[who], what)
 	if len(r.owned[who]) == 0 {
 		delete(r.owned, who)

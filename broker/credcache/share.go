@@ -1,11 +1,10 @@
 package credcache
 
 import (
-	"container/list"
 	"fmt"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"credential-broker/policy"
 )
@@ -24,28 +23,59 @@ type store struct {
 	mostBytes, shareBytes int64 // the same in bytes
 	bytes                 int64 // of all entries
 
-	entries *lru.Cache[key, *entry]  // :: key → entry, in the order of use
-	tenants map[policy.Tenant]*shelf // :: tenant → its entries
-	over    map[*shelf]struct{}      // those with more than their share
-	owned   map[owner][]*entry       // :: subject → its entries
-	evicted func()                   // told of each that goes for want of room
+	entries *simplelru.LRU[key, *entry] // :: key → entry, in the order of use
+	tenants map[policy.Tenant]*shelf    // :: tenant → its entries
+	over    map[*shelf]struct{}         // those with more than their share
+	owned   map[owner]*entry            // :: subject → the first of its entries
+	evicted func()                      // told of each that goes for want of room
 }
 
-// shelf has the entries of one tenant, the one used last in front.
+// shelf has the entries of one tenant. They are linked through themselves, as those of
+// a subject are, which have an end on both sides: a list of its own for each would
+// double what an entry costs.
 type shelf struct {
-	list.List
-	tenant policy.Tenant
-	bytes  int64
+	newest, oldest *entry // by their last use
+	entries        int
+	tenant         policy.Tenant
+	bytes          int64
+}
+
+// push puts an entry in front.
+func (s *shelf) push(e *entry) {
+	e.newer, e.older = nil, s.newest
+	if s.newest != nil {
+		s.newest.newer = e
+	} else {
+		s.oldest = e
+	}
+	s.newest = e
+	s.entries++
+}
+
+// take takes an entry out.
+func (s *shelf) take(e *entry) {
+	if e.newer != nil {
+		e.newer.older = e.older
+	} else {
+		s.newest = e.older
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	} else {
+		s.oldest = e.newer
+	}
+	e.newer, e.older = nil, nil
+	s.entries--
 }
 
 func newStore(most int, mostBytes int64, evicted func()) (*store, error) {
 	s := &store{
 		most: most, share: max(1, most/shares), mostBytes: mostBytes, shareBytes: max(1, mostBytes/shares), evicted: evicted,
-		tenants: map[policy.Tenant]*shelf{}, over: map[*shelf]struct{}{}, owned: map[owner][]*entry{},
+		tenants: map[policy.Tenant]*shelf{}, over: map[*shelf]struct{}{}, owned: map[owner]*entry{},
 	}
 	var err error
 	// The library calls back on the goroutine that removes, which holds Cache.mu.
-	if s.entries, err = lru.NewWithEvict(most, func(_ key, e *entry) { s.unlink(e) }); err != nil {
+	if s.entries, err = simplelru.NewLRU(most, func(_ key, e *entry) { s.unlink(e) }); err != nil {
 		return nil, fmt.Errorf("make room for credentials: %w", err)
 	}
 	return s, nil
@@ -55,7 +85,8 @@ func newStore(most int, mostBytes int64, evicted func()) (*store, error) {
 func (s *store) get(k key) (*entry, bool) {
 	e, ok := s.entries.Get(k)
 	if ok {
-		e.shelf.MoveToFront(e.place)
+		e.shelf.take(e)
+		e.shelf.push(e)
 	}
 	return e, ok
 }
@@ -84,20 +115,20 @@ func (s *store) victim(e *entry, now time.Time) *entry {
 	}
 	var fullest *shelf
 	most := 1.0
-	if own, ok := s.tenants[e.creds.Scope.Tenant]; ok {
-		if n := s.parts(own.Len()+1, own.bytes+e.size()); n > most {
+	if own, ok := s.tenants[e.creds.Tenant()]; ok {
+		if n := s.parts(own.entries+1, own.bytes+e.size()); n > most {
 			fullest, most = own, n
 		}
 	}
 	for other := range s.over {
-		if n := s.parts(other.Len(), other.bytes); n > most {
+		if n := s.parts(other.entries, other.bytes); n > most {
 			fullest, most = other, n
 		}
 	}
 	if fullest == nil {
 		return oldest
 	}
-	return fullest.Back().Value.(*entry)
+	return fullest.oldest
 }
 
 // parts is how many shares so many entries and bytes are.
@@ -107,7 +138,7 @@ func (s *store) parts(entries int, bytes int64) float64 {
 
 // sort keeps who is over its share.
 func (s *store) sort(shelf *shelf) {
-	if s.parts(shelf.Len(), shelf.bytes) > 1 {
+	if s.parts(shelf.entries, shelf.bytes) > 1 {
 		s.over[shelf] = struct{}{}
 	} else {
 		delete(s.over, shelf)
@@ -116,8 +147,8 @@ func (s *store) sort(shelf *shelf) {
 
 // forget removes all that is the subject's.
 func (s *store) forget(who owner) {
-	for len(s.owned[who]) > 0 {
-		s.entries.Remove(s.owned[who][0].key())
+	for e := s.owned[who]; e != nil; e = s.owned[who] {
+		s.entries.Remove(e.key())
 	}
 }
 
@@ -130,35 +161,39 @@ func (s *store) clear() {
 
 // link and unlink keep the orders beside that of entries.
 func (s *store) link(e *entry) {
-	tenant := e.creds.Scope.Tenant
+	tenant := e.creds.Tenant()
 	if e.shelf = s.tenants[tenant]; e.shelf == nil {
 		e.shelf = &shelf{tenant: tenant}
 		s.tenants[tenant] = e.shelf
 	}
-	e.place = e.shelf.PushFront(e)
+	e.shelf.push(e)
 	e.shelf.bytes += e.size()
 	s.bytes += e.size()
 	s.sort(e.shelf)
-	who := e.origin.owner()
-	e.index = len(s.owned[who])
-	s.owned[who] = append(s.owned[who], e)
+	if e.next = s.owned[e.owner]; e.next != nil {
+		e.next.prev = e
+	}
+	s.owned[e.owner] = e // the order among them says nothing
 }
 
 func (s *store) unlink(e *entry) {
-	e.shelf.Remove(e.place)
+	e.shelf.take(e)
 	e.shelf.bytes -= e.size()
 	s.bytes -= e.size()
 	s.sort(e.shelf)
-	if e.shelf.Len() == 0 {
+	if e.shelf.entries == 0 {
 		delete(s.tenants, e.shelf.tenant)
 	}
-	who := e.origin.owner()
-	mine := s.owned[who]
-	last := len(mine) - 1
-	mine[e.index] = mine[last] // the order among them says nothing
-	mine[e.index].index = e.index
-	mine[last] = nil
-	if s.owned[who] = mine[:last]; last == 0 {
-		delete(s.owned, who)
+	if e.next != nil {
+		e.next.prev = e.prev
 	}
+	switch {
+	case e.prev != nil:
+		e.prev.next = e.next
+	case e.next != nil:
+		s.owned[e.owner] = e.next
+	default:
+		delete(s.owned, e.owner)
+	}
+	e.next, e.prev = nil, nil
 }

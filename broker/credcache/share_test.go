@@ -26,11 +26,16 @@ func tenant(t testing.TB, name string) policy.Tenant {
 }
 
 // held is an entry of a tenant's subject that serves until end less a third.
-func held(tenant policy.Tenant, subject string, end time.Time) *entry {
-	return &entry{
-		origin: origin{subject: subject},
-		creds:  broker.Credentials{Scope: broker.Scope{Tenant: tenant}, IssuedAt: end.Add(-time.Hour), Expiration: end},
-	}
+func held(t testing.TB, tenant policy.Tenant, subject string, end time.Time) *entry {
+	t.Helper()
+	return heldOf(t, tenant, subject, end, broker.Secret{})
+}
+
+func heldOf(t testing.TB, tenant policy.Tenant, subject string, end time.Time, session broker.Secret) *entry {
+	t.Helper()
+	scope := broker.Scope{Tenant: tenant}
+	return newHeld(t, broker.Credentials{Scope: scope, SessionToken: session, IssuedAt: end.Add(-time.Hour), Expiration: end},
+		broker.Order{Identity: broker.Identity{Subject: subject}, Scope: scope, NotAfter: end})
 }
 
 func newTestStore(t testing.TB, most int) *store {
@@ -47,11 +52,11 @@ func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
 	many, other, third := tenant(t, "many"), tenant(t, "other"), tenant(t, "third")
 	s := newTestStore(t, 1000)
 	end := epoch.Add(time.Hour)
-	quiet, hot := held(other, "quiet", end), held(other, "hot", end)
+	quiet, hot := held(t, other, "quiet", end), held(t, other, "hot", end)
 	s.add(quiet, epoch)
 	s.add(hot, epoch)
 	for n := range 100_000 {
-		s.add(held(many, fmt.Sprint(n), end), epoch)
+		s.add(held(t, many, fmt.Sprint(n), end), epoch)
 		if n%100 == 0 {
 			if _, ok := s.get(hot.key()); !ok {
 				t.Fatalf("the hot entry is gone after %d others", n)
@@ -61,19 +66,19 @@ func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
 	if _, ok := s.get(quiet.key()); !ok {
 		t.Error("the quiet one is gone")
 	}
-	if n := s.tenants[many].Len(); n != 998 {
+	if n := s.tenants[many].entries; n != 998 {
 		t.Errorf("%d of 1000 entries for the only tenant that needs them, want 998", n)
 	}
 	for n := range 700 { // another comes, and is given room until both have as much
-		s.add(held(third, fmt.Sprint(n), end), epoch)
+		s.add(held(t, third, fmt.Sprint(n), end), epoch)
 	}
-	if a, b := s.tenants[many].Len(), s.tenants[third].Len(); a != 499 || b != 499 || s.tenants[other].Len() != 2 {
-		t.Errorf("%d and %d and %d entries", a, b, s.tenants[other].Len())
+	if a, b := s.tenants[many].entries, s.tenants[third].entries; a != 499 || b != 499 || s.tenants[other].entries != 2 {
+		t.Errorf("%d and %d and %d entries", a, b, s.tenants[other].entries)
 	}
-	if _, ok := s.get(held(third, "699", end).key()); !ok {
+	if _, ok := s.get(held(t, third, "699", end).key()); !ok {
 		t.Error("the last one that came is gone")
 	}
-	if _, ok := s.get(held(third, "200", end).key()); ok {
+	if _, ok := s.get(held(t, third, "200", end).key()); ok {
 		t.Error("a tenant's own oldest one is not the one that went")
 	}
 }
@@ -83,19 +88,17 @@ func TestOneTenantsManyUsersDoNotCrowdOutAnothers(t *testing.T) {
 func TestLargeSessionsDoNotCrowdOutOthers(t *testing.T) {
 	large, other := tenant(t, "large"), tenant(t, "other")
 	end := epoch.Add(time.Hour)
-	small := held(other, "0", end)
+	small := held(t, other, "0", end)
 	const room = 100
 	s, err := newStore(1_000_000, room*small.size(), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	big := func(n int) *entry {
-		e := held(large, fmt.Sprint(n), end)
-		e.creds.SessionToken = broker.NewSecret(strings.Repeat("t", int(small.size())))
-		return e
+		return heldOf(t, large, fmt.Sprint(n), end, broker.NewSecret(strings.Repeat("t", int(small.size()))))
 	}
 	for n := range 10 {
-		s.add(held(other, fmt.Sprint(n), end), epoch)
+		s.add(held(t, other, fmt.Sprint(n), end), epoch)
 	}
 	for n := range 1000 {
 		s.add(big(n), epoch)
@@ -103,17 +106,17 @@ func TestLargeSessionsDoNotCrowdOutOthers(t *testing.T) {
 			t.Fatalf("%d bytes in the room of %d", s.bytes, s.mostBytes)
 		}
 	}
-	if s.tenants[other].Len() != 10 || s.tenants[large].Len() != 45-1 && s.tenants[large].Len() != 45 {
-		t.Errorf("%d small ones, %d large ones", s.tenants[other].Len(), s.tenants[large].Len())
+	if s.tenants[other].entries != 10 || s.tenants[large].entries != 45-1 && s.tenants[large].entries != 45 {
+		t.Errorf("%d small ones, %d large ones", s.tenants[other].entries, s.tenants[large].entries)
 	}
 	for n := 10; n < 50; n++ { // two large ones go, or one, for each two that come
-		s.add(held(other, fmt.Sprint(n), end), epoch)
+		s.add(held(t, other, fmt.Sprint(n), end), epoch)
 	}
-	if s.tenants[other].Len() != 50 || s.bytes > s.mostBytes {
-		t.Errorf("%d small ones, %d large ones", s.tenants[other].Len(), s.tenants[large].Len())
+	if s.tenants[other].entries != 50 || s.bytes > s.mostBytes {
+		t.Errorf("%d small ones, %d large ones", s.tenants[other].entries, s.tenants[large].entries)
 	}
-	whole := held(large, "whole", end) // larger than the room: it is kept alone, and goes first
-	whole.creds.SessionToken = broker.NewSecret(strings.Repeat("t", int(200*small.size())))
+	// Larger than the room: it is kept alone, and goes first.
+	whole := heldOf(t, large, "whole", end, broker.NewSecret(strings.Repeat("t", int(200*small.size()))))
 	s.add(whole, epoch)
 	if s.entries.Len() != 1 {
 		t.Errorf("%d entries beside one that fills the room", s.entries.Len()-1)
@@ -130,7 +133,7 @@ func TestWhereNobodyIsOverTheOldestOfAllGoes(t *testing.T) {
 	s := newTestStore(t, 16) // a share is two
 	end := epoch.Add(time.Hour)
 	add := func(of int, subject string) *entry {
-		e := held(tenant(t, fmt.Sprint("t", of)), subject, end)
+		e := held(t, tenant(t, fmt.Sprint("t", of)), subject, end)
 		s.add(e, epoch)
 		return e
 	}
@@ -156,12 +159,12 @@ func TestWhatIsPastServingGoesFirst(t *testing.T) {
 		want int
 	}{{20 * time.Minute, 1}, {20*time.Minute - time.Second, 0}} {
 		s := newTestStore(t, 16)
-		s.add(held(other, "a", epoch.Add(tc.left)), epoch.Add(-time.Hour))
+		s.add(held(t, other, "a", epoch.Add(tc.left)), epoch.Add(-time.Hour))
 		for n := range 16 {
-			s.add(held(full, fmt.Sprint(n), epoch.Add(time.Hour)), epoch)
+			s.add(held(t, full, fmt.Sprint(n), epoch.Add(time.Hour)), epoch)
 		}
-		if _, ok := s.tenants[other]; ok != (tc.want == 1) || s.tenants[full].Len() != 16-tc.want {
-			t.Errorf("with %s left: %d entries of the full tenant", tc.left, s.tenants[full].Len())
+		if _, ok := s.tenants[other]; ok != (tc.want == 1) || s.tenants[full].entries != 16-tc.want {
+			t.Errorf("with %s left: %d entries of the full tenant", tc.left, s.tenants[full].entries)
 		}
 	}
 }
@@ -174,7 +177,7 @@ type shelfModel struct {
 
 func (m *shelfModel) count(t policy.Tenant) (n int) {
 	for _, e := range m.used {
-		if e.creds.Scope.Tenant == t {
+		if e.creds.Tenant() == t {
 			n++
 		}
 	}
@@ -197,7 +200,7 @@ func (m *shelfModel) victims(of policy.Tenant, now time.Time) []*entry {
 	largest := m.share
 	seen := map[policy.Tenant]bool{}
 	for _, e := range m.used {
-		t := e.creds.Scope.Tenant
+		t := e.creds.Tenant()
 		if seen[t] {
 			continue
 		}
@@ -244,7 +247,7 @@ func TestWhoHasToGo(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"add": func(rt *rapid.T) {
 				of, subject := pick(rt)
-				e := held(of, subject, now.Add(time.Hour))
+				e := held(t, of, subject, now.Add(time.Hour))
 				if old := find(e.key()); old != nil {
 					m.drop(old)
 				}
@@ -260,7 +263,7 @@ func TestWhoHasToGo(t *testing.T) {
 					}
 					gone++
 					if !slices.Contains(may, old) {
-						rt.Fatalf("%s of %s went for %s of %s", old.origin.subject, old.creds.Scope.Tenant, subject, of)
+						rt.Fatalf("%s of %s went for %s of %s", old.owner.subject, old.creds.Tenant(), subject, of)
 					}
 					m.drop(old)
 				}
@@ -271,8 +274,8 @@ func TestWhoHasToGo(t *testing.T) {
 			},
 			"get": func(rt *rapid.T) {
 				of, subject := pick(rt)
-				want := find(held(of, subject, now).key())
-				got, ok := s.get(held(of, subject, now).key())
+				want := find(held(t, of, subject, now).key())
+				got, ok := s.get(held(t, of, subject, now).key())
 				if got != want || ok != (want != nil) {
 					rt.Fatalf("got %v", ok)
 				}
@@ -284,7 +287,7 @@ func TestWhoHasToGo(t *testing.T) {
 			"forget": func(rt *rapid.T) {
 				_, subject := pick(rt)
 				s.forget(owner{"", subject})
-				m.used = slices.DeleteFunc(m.used, func(e *entry) bool { return e.origin.subject == subject })
+				m.used = slices.DeleteFunc(m.used, func(e *entry) bool { return e.owner.subject == subject })
 			},
 			"wait": func(rt *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 20).Draw(rt, "minutes")) * time.Minute)
@@ -313,7 +316,7 @@ func checkStore(rt *rapid.T, s *store, m *shelfModel) {
 		rt.Fatalf("counted as %d bytes, want %d", s.bytes, bytes)
 	}
 	for tenant, shelf := range s.tenants {
-		n := shelf.Len()
+		n := shelf.entries
 		if n == 0 || n != m.count(tenant) || shelf.tenant != tenant {
 			rt.Fatalf("%d entries for tenant %s", n, tenant)
 		}
@@ -329,20 +332,36 @@ func checkStore(rt *rapid.T, s *store, m *shelfModel) {
 		rt.Fatalf("%d on shelves, %d over", onShelves, len(s.over))
 	}
 	owned := 0
-	for who, mine := range s.owned {
-		if len(mine) == 0 {
-			rt.Fatalf("an empty index for %v", who)
+	for who, first := range s.owned {
+		if first == nil || first.prev != nil {
+			rt.Fatalf("no beginning for %v", who)
 		}
-		for i, e := range mine {
-			if e.index != i || e.origin.owner() != who {
-				rt.Fatalf("the index of %v", who)
+		for e := first; e != nil; e = e.next {
+			if e.owner != who || e.next != nil && e.next.prev != e || !s.entries.Contains(e.key()) {
+				rt.Fatalf("the chain of %v", who)
 			}
+			owned++
 		}
-		owned += len(mine)
+	}
+	for _, shelf := range s.tenants {
+		n := 0
+		for e := shelf.newest; e != nil; e = e.older {
+			if e.shelf != shelf || e.older == nil && shelf.oldest != e || e.older != nil && e.older.newer != e {
+				rt.Fatalf("the chain of %s", shelf.tenant)
+			}
+			n++
+		}
+		if n != shelf.entries || shelf.newest.newer != nil {
+			rt.Fatalf("%d on the shelf of %s, counted as %d", n, shelf.tenant, shelf.entries)
+		}
 	}
 	if owned != len(m.used) {
 		rt.Fatalf("%d owned", owned)
 	}
+}
+
+func ofSubject(name string) broker.Order {
+	return broker.Order{Identity: broker.Identity{Subject: name}}
 }
 
 // The memory of refusals is bounded, and its index with it.
@@ -353,27 +372,27 @@ func TestRefusalsAreBounded(t *testing.T) {
 	}
 	var long [1 << 20]byte
 	for n := range mostRefusals + 100 {
-		k := key{origin: origin{subject: fmt.Sprint(n)}}
+		o := ofSubject(fmt.Sprint(n))
 		text := "AccessDenied"
 		if n == mostRefusals {
 			text = string(long[:])
 		}
-		r.add(k, broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch)
-		r.add(k, broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch) // again: as one
+		r.add(o.Fingerprint(), ownerOf(o), broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch)
+		r.add(o.Fingerprint(), ownerOf(o), broker.NewSecret("t"), fmt.Errorf("%w: %s", broker.ErrSTSRejected, text), epoch) // again: as one
 	}
 	if n := r.known.Len(); n != mostRefusals || len(r.owned) != mostRefusals {
 		t.Errorf("%d refusals of %d subjects", n, len(r.owned))
 	}
 	for n, want := range map[int]bool{0: false, 99: false, 100: true, mostRefusals + 99: true} {
-		err := r.find(key{origin: origin{subject: fmt.Sprint(n)}}, broker.NewSecret("t"), epoch)
+		err := r.find(ofSubject(fmt.Sprint(n)).Fingerprint(), broker.NewSecret("t"), epoch)
 		if (err != nil) != want {
 			t.Errorf("number %d: %v", n, err)
 		}
 	}
-	if err := r.find(key{origin: origin{subject: fmt.Sprint(mostRefusals)}}, broker.NewSecret("t"), epoch); len(err.Error()) > 600 {
+	if err := r.find(ofSubject(fmt.Sprint(mostRefusals)).Fingerprint(), broker.NewSecret("t"), epoch); len(err.Error()) > 600 {
 		t.Errorf("a text of %d bytes is kept", len(err.Error()))
 	}
-	r.find(key{origin: origin{subject: "500"}}, broker.NewSecret("t"), epoch.Add(refusalTime))
+	r.find(ofSubject("500").Fingerprint(), broker.NewSecret("t"), epoch.Add(refusalTime))
 	if len(r.owned) != mostRefusals-1 {
 		t.Errorf("%d subjects after one refusal has passed", len(r.owned))
 	}

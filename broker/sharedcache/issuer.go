@@ -134,7 +134,7 @@ func (r *request) read(result rueidis.RedisResult) (broker.Credentials, bool) {
 		r.cfg.Observe(Tampered)
 	case !r.journal.after(b.Seen, r.order.Identity):
 		r.cfg.Observe(LoggedOut)
-	case creds.IssuedAt.After(now.Add(maxSkew)) || !r.order.Allows(creds, b.NotAfter):
+	case creds.IssuedAt.After(now.Add(maxSkew)) || !r.order.Allows(creds.Expiration, b.NotAfter):
 	case !creds.IssuedAt.After(r.order.After):
 	case now.Sub(creds.IssuedAt) >= time.Duration(YoungUntil*float64(creds.Expiration.Sub(creds.IssuedAt))):
 		r.older = &creds

@@ -182,6 +182,7 @@ func held() map[string]reflect.Type {
 		"broker.Credentials":                       reflect.TypeFor[broker.Credentials](),
 		"broker.Order":                             reflect.TypeFor[broker.Order](),
 		"broker.Explanation":                       reflect.TypeFor[broker.Explanation](),
+		"broker.Kept":                              reflect.TypeFor[broker.Kept](),
 		"broker.Request":                           reflect.TypeFor[broker.Request](),
 		"broker.Secret":                            reflect.TypeFor[broker.Secret](),
 		"broker/auditlog.Config":                   reflect.TypeFor[auditlog.Config](),
