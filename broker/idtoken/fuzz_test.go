@@ -86,7 +86,8 @@ func FuzzKeySet(f *testing.F) {
 }
 
 // What is accepted, encoding/json reads the same; it has no name twice, for it is
-// as long when written again; and it is valid Unicode throughout.
+// as long when written again; and it is valid Unicode throughout. What is refused has
+// one of the faults that are refused.
 func FuzzParseObject(f *testing.F) {
 	for _, r := range rules() {
 		d := newDraft(noon)
@@ -97,11 +98,16 @@ func FuzzParseObject(f *testing.F) {
 	}
 	f.Add([]byte(`{"a":[1,{"b":null}],"c":"\u00e9\ud83d\ude00","":-0.0e-1}`))
 	f.Add([]byte(`{"keys":[{"kty":"RSA"}]} `))
+	f.Add([]byte(` { "a" : [ ] , "b" : { } , "c" : [ 1 , "\\" , "\"" , true , [ [ ] , { } ] ] , "\u0064" : "é" } `))
+	f.Add([]byte(`{"a":"\\\"","b":false,"c":null,"d":[null,-1.5E+3]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := idtoken.ParseObject(data)
 		if err != nil {
 			if got != nil {
 				t.Fatal("an error, and an object")
+			}
+			if sound(data) {
+				t.Fatalf("refused: %v", err)
 			}
 			return
 		}
@@ -121,6 +127,39 @@ func FuzzParseObject(f *testing.F) {
 			t.Fatalf("%d members in the text, %d in the object", n, m)
 		}
 	})
+}
+
+// sound reports whether data has none of the faults that are refused, as the tokens of
+// encoding/json tell.
+func sound(data []byte) bool {
+	var object map[string]any
+	if !json.Valid(data) || json.Unmarshal(data, &object) != nil || object == nil {
+		return false
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	depth, values := 0, 0
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return count(data) == members(object)
+		}
+		switch token := token.(type) {
+		case json.Delim:
+			if token == '}' || token == ']' {
+				depth--
+				continue
+			}
+			depth++
+		case string:
+			if strings.ContainsRune(token, utf8.RuneError) {
+				return false
+			}
+		}
+		if values++; depth > 16 || values > 10_001 { // the object itself is one of these
+			return false
+		}
+	}
 }
 
 // count counts the members in JSON text, by its colons outside strings.
