@@ -25,7 +25,7 @@ import (
 // Verifier proves an identity from a token.
 type Verifier interface {
 	// Verify returns the identity only if every rule holds. Its errors are
-	// ErrMissingToken, ErrInvalidToken, ErrExpiredToken or ErrKeysUnavailable and
+	// ErrMissingToken, ErrInvalidToken, ErrExpiredToken, ErrKeysUnavailable or ErrBusy and
 	// never hold the token or a part of its signature. It must be safe for
 	// concurrent use and be called for every request: nothing may be remembered
 	// that outlives the token or its key.

@@ -27,3 +27,15 @@ func ParseKeySet(data []byte, log *slog.Logger) (map[string]TestKey, error) {
 
 // Remembered is how many good tokens are remembered.
 func (v *Verifier) Remembered() int { return v.memo.good.Len() }
+
+// Hold takes all turns at the gate, and returns how many there are.
+func (v *Verifier) Hold() (places int, release func()) {
+	for range cap(v.gate) {
+		v.gate <- struct{}{}
+	}
+	return cap(v.gate), func() {
+		for range cap(v.gate) {
+			<-v.gate
+		}
+	}
+}

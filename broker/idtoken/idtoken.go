@@ -4,7 +4,8 @@
 //	size → compact form → header → issuer → claims → times → key → signature
 //
 // Everything that needs no key is refused before a key is looked up, so that a
-// flood of bad tokens costs neither RSA nor a request to the issuer. The issuers'
+// flood of bad tokens costs neither RSA nor a request to the issuer; and of those who
+// need RSA, few are served at a time. The issuers'
 // signing keys are fetched, refreshed and bounded here too. The parsers are this
 // package's own and strict; github.com/lestrrat-go/jwx is used in signature.go
 // alone, for one key and one signature at a time. RFC 8725 is the rule book.
@@ -81,6 +82,7 @@ type Verifier struct {
 	tokenBytes  int
 	claims      []string // that an Identity has; nil: all
 	memo        memo
+	gate        gate
 	now         func() time.Time
 	client      *http.Client
 	started     chan struct{} // capacity 1: full once Start has been called
@@ -113,6 +115,7 @@ func New(cfg Config) (*Verifier, error) {
 		tokenBytes:  cfg.TokenBytes,
 		claims:      cfg.Claims,
 		memo:        memo,
+		gate:        newGate(),
 		now:         cfg.Now,
 		client:      newClient(cfg.Transport),
 		started:     make(chan struct{}, 1),

@@ -33,7 +33,8 @@ func (v *Verifier) VerifyLogout(ctx context.Context, token broker.Secret) (broke
 	if err != nil {
 		return broker.Logout{}, err
 	}
-	if _, err := opened.prove(ctx); err != nil {
+	// Nobody asks again for a log-out that was not heard: it waits as long as need be.
+	if _, err := opened.prove(ctx, v.gate, 0); err != nil {
 		return broker.Logout{}, err
 	}
 	return out, nil

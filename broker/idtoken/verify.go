@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"credential-broker/broker"
 )
 
-// Verify implements broker.Verifier. Its one wait is for keys when the token
-// names a key that is not known, and ends with ctx.
+// Verify implements broker.Verifier. It waits for keys when the token names a key that
+// is not known, and for its turn where many signatures are to be checked; both end with
+// ctx.
 //
 // A token past its time is ErrExpiredToken by its own word: the times are read
 // before the signature, because refusing floods of old tokens must be cheap. That
@@ -33,7 +35,7 @@ func (v *Verifier) Verify(ctx context.Context, token broker.Secret) (broker.Iden
 	if err != nil {
 		return broker.Identity{}, err
 	}
-	k, err := opened.prove(ctx)
+	k, err := opened.prove(ctx, v.gate, gateWait)
 	if err != nil {
 		if errors.Is(err, errForged) {
 			v.memo.forgery(name, opened, k)
@@ -114,8 +116,9 @@ func (v *Verifier) open(raw string, types ...string) (opened, error) {
 var errForged = classed(broker.ErrInvalidToken, "the signature is not the key's")
 
 // prove returns the key of the token's own issuer with which it is signed, and an
-// error if there is none; with errForged, the key with which it is not.
-func (o opened) prove(ctx context.Context) (key, error) {
+// error if there is none; with errForged, the key with which it is not. It waits so
+// long at the gate.
+func (o opened) prove(ctx context.Context, gate gate, patience time.Duration) (key, error) {
 	k, err := o.from.keys.find(ctx, o.header.kid) // only the keys of this very issuer
 	if err != nil {
 		return key{}, err
@@ -123,6 +126,10 @@ func (o opened) prove(ctx context.Context) (key, error) {
 	if o.header.alg != k.alg { // the key decides, not the token
 		return key{}, invalid("alg %s is not the key's %s", o.header.alg, k.alg)
 	}
+	if err := gate.enter(ctx, patience); err != nil {
+		return key{}, err
+	}
+	defer gate.leave()
 	if !k.signed(o.parts.signed, o.parts.signature) {
 		return k, errForged
 	}
