@@ -40,6 +40,25 @@ type service struct {
 	Environment       map[string]any
 }
 
+// Each variable of the image's configuration reaches the broker of deploy/compose.yaml,
+// but for the ports, which are the image's own.
+func TestComposePassesEveryVariable(t *testing.T) {
+	data, err := os.ReadFile("../../deploy/image/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed := composed(t)["broker"].Environment
+	all := regexp.MustCompile(`\$\{([A-Z0-9_]+)`).FindAllStringSubmatch(string(data), -1)
+	if len(all) < 20 {
+		t.Errorf("%d variables", len(all))
+	}
+	for _, m := range all {
+		if _, ok := passed[m[1]]; !ok && m[1] != "LISTEN" && m[1] != "ADMIN_LISTEN" {
+			t.Errorf("%s does not reach it", m[1])
+		}
+	}
+}
+
 // What deploy/scaling.md has an operator type gives a Redis of deploy/compose.yaml and
 // two brokers, by the image's own configuration, that share through it. Of the page's
 // commands the container engine is left out; the host's name is this machine's.
