@@ -114,13 +114,13 @@ func TestEveryPartOfAnOrderIsInItsFingerprint(t *testing.T) {
 		}
 		v.SetZero()
 	})
-	a := Order{}
+	prints := map[Fingerprint]string{(Order{}).Fingerprint(): "none"}
 	for _, address := range []string{"0.0.0.0", "::", "::ffff:0.0.0.0", "::%a", "0.0.0.1"} {
-		b := Order{Scope: Scope{S3: policy.Scope{SourceIP: netip.MustParseAddr(address)}}}
-		if a.Fingerprint() == b.Fingerprint() {
-			t.Errorf("%s and %s are one", a.Scope.S3.SourceIP, address)
+		f := Order{Scope: Scope{S3: policy.Scope{SourceIP: netip.MustParseAddr(address)}}}.Fingerprint()
+		if other, ok := prints[f]; ok {
+			t.Errorf("%s and %s are one", address, other)
 		}
-		a = b
+		prints[f] = address
 	}
 	if parts < 22 {
 		t.Errorf("%d parts", parts)
@@ -157,12 +157,13 @@ func TestNoTwoOrdersMakeTheSameFingerprint(t *testing.T) {
 		if (a.Fingerprint() == b.Fingerprint()) != (asText == bsText) {
 			rt.Fatalf("%s and %s", asText, bsText)
 		}
-		// The same texts, one after the other, cut elsewhere.
-		x, y := Order{Revision: "ab", SessionName: "c"}, Order{Revision: "a", SessionName: "bc"}
-		if x.Fingerprint() == y.Fingerprint() {
-			rt.Fatal("cut elsewhere, and the same")
-		}
 	})
+	// The audience is as long as it is: without its length these are the same bytes.
+	a := Order{Identity: Identity{Audience: []string{"g"}}, Scope: Scope{S3: policy.Scope{Access: 0x81}, Duration: -1}}
+	b := Order{Scope: Scope{Grant: "g", Duration: -65}}
+	if a.Fingerprint() == b.Fingerprint() {
+		t.Error("the audience has no end")
+	}
 }
 
 // A decision without a fingerprint, which nobody makes, does not give all orders one.
@@ -267,6 +268,24 @@ func TestWhatIsNoAnswerIsNotKept(t *testing.T) {
 		if k, err := c.Keep(o); (err == nil) != (name == "") || err != nil && k != (Kept{}) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What is kept of a request holds on to nothing else of it.
+func TestWhatWasAskedForIsCopied(t *testing.T) {
+	long := "grant path tenant read"
+	req := Request{Grant: long[:5], Path: long[6:10], Tenant: long[11:17], Access: []string{long[18:]}}
+	a := newAsked(req)
+	if !a.same(req) {
+		t.Fatalf("%+v", a)
+	}
+	for i, text := range []string{a.grant, a.path, a.tenant, a.access[0]} {
+		if unsafe.StringData(text) == unsafe.StringData([]string{req.Grant, req.Path, req.Tenant, req.Access[0]}[i]) {
+			t.Errorf("%q lies in the request", text)
+		}
+	}
+	if newAsked(Request{Token: NewSecret("t"), ID: "i", Address: "a", UserAgent: "u"}) != nil {
+		t.Error("nothing in particular takes room")
 	}
 }
 

@@ -1,6 +1,8 @@
 package idtoken
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -35,8 +37,9 @@ const maxForgeries = 1024
 //
 // It is safe for concurrent use.
 type memo struct {
-	good   *lru.Cache[digest, seen] // nil: nothing is remembered
-	forged *lru.Cache[digest, seen] // likewise
+	good   *lru.Cache[digest, seen]    // nil: nothing is remembered
+	forged *lru.Cache[digest, seen]    // likewise
+	common *lru.Cache[digest, *common] // likewise; see share
 }
 
 // digest is the SHA-256 of a token.
@@ -44,14 +47,53 @@ type digest = broker.Digest
 
 // seen is a token that was checked to the end.
 type seen struct {
-	identity   broker.Identity // of a good token
+	*common
+	subject string // of a good token, as plans is
+	plans   *broker.Plans
+
+	// The life that the token gives itself, without leeway, in seconds since 1970: it is
+	// good at since, and at until it is not.
+	since, until int64
+}
+
+// identity is that of a good token, as it was verified.
+func (s seen) identity() broker.Identity {
+	return broker.Identity{
+		Issuer: s.from.URL, Subject: s.subject, Client: s.client, Audience: s.audience, Expiry: time.Unix(s.until, 0).UTC(), Claims: s.claims,
+		KeyID: s.kid, KeyThumbprint: s.thumbprint, Plans: s.plans,
+	}
+}
+
+// common is what tokens have in common where one client has several users of a kind. It
+// is shared, and nobody changes it.
+type common struct {
 	from       *issuer
 	kid, alg   string
-	thumbprint string // of the key that it was checked with
+	thumbprint string // of the key that they were checked with
+	client     string
+	audience   []string
+	claims     broker.Claims
+}
 
-	// The life that the token gives itself, without leeway: it is good at since, and
-	// at until it is not.
-	since, until time.Time
+// maxCommon bounds how many kinds of tokens are looked for among those that are to
+// come: tenants, with the rights that each gives. Whatever is forgotten here is held
+// by those who have it, and new ones have one of their own. A kind has some 1.2 kB.
+const maxCommon = 4096
+
+// share returns what tokens have in common as it is known already, or as it is. It is
+// known by a SHA-256 over its JSON, in which two that differ differ: the claims were
+// JSON of valid Unicode, and of a number it has the digits as they stood.
+func (m memo) share(c *common) *common {
+	text, err := json.Marshal([]any{c.from.URL, c.kid, c.alg, c.thumbprint, c.client, c.audience, c.claims})
+	if err != nil {
+		return c
+	}
+	name := digest(sha256.Sum256(text))
+	if known, ok := m.common.Get(name); ok {
+		return known
+	}
+	m.common.Add(name, c)
+	return c
 }
 
 // newMemo makes a memo of so many good tokens; of none, one that is always silent.
@@ -67,7 +109,11 @@ func newMemo(tokens int) (memo, error) {
 	if err != nil {
 		return memo{}, err
 	}
-	return memo{good: good, forged: forged}, nil
+	kinds, err := lru.New[digest, *common](maxCommon)
+	if err != nil {
+		return memo{}, err
+	}
+	return memo{good: good, forged: forged, common: kinds}, nil
 }
 
 // verdict is what is said of a token.
@@ -84,7 +130,7 @@ func (m memo) recall(name digest, now time.Time) (v verdict, known bool) {
 	}
 	if s, ok := m.good.Get(name); ok {
 		if s.stands(now) {
-			return verdict{identity: s.identity}, true
+			return verdict{identity: s.identity()}, true
 		}
 		m.good.Remove(name)
 		return verdict{}, false
@@ -100,7 +146,7 @@ func (m memo) recall(name digest, now time.Time) (v verdict, known bool) {
 
 // stands reports whether the rules that ask something that changes hold.
 func (s seen) stands(now time.Time) bool {
-	if now.Before(s.since) || !now.Before(s.until) {
+	if now.Before(time.Unix(s.since, 0)) || !now.Before(time.Unix(s.until, 0)) {
 		return false
 	}
 	k, ok, _ := s.from.keys.held(s.kid)
@@ -112,7 +158,10 @@ func (m memo) accept(name digest, o opened, id broker.Identity) {
 	if m.good == nil {
 		return
 	}
-	m.good.Add(name, o.seen(id, id.KeyThumbprint))
+	s := o.seen(id.KeyThumbprint)
+	s.client, s.audience, s.claims = id.Client, id.Audience, id.Claims
+	s.common, s.subject, s.plans = m.share(s.common), id.Subject, id.Plans
+	m.good.Add(name, s)
 }
 
 // forgery remembers a token whose signature is not the key's.
@@ -120,16 +169,16 @@ func (m memo) forgery(name digest, o opened, k key) {
 	if m.good == nil {
 		return
 	}
-	m.forged.Add(name, o.seen(broker.Identity{}, k.thumbprint))
+	m.forged.Add(name, o.seen(k.thumbprint))
 }
 
 // seen describes a token whose claims have been checked.
-func (o opened) seen(id broker.Identity, thumbprint string) seen {
+func (o opened) seen(thumbprint string) seen {
 	exp, _ := secondsOf(o.claims["exp"])
 	iat, _ := secondsOf(o.claims["iat"])
 	nbf, _ := secondsOf(o.claims["nbf"]) // 0 if there is none
 	return seen{
-		identity: id, from: o.from, kid: o.header.kid, alg: o.header.alg, thumbprint: thumbprint,
-		since: time.Unix(max(iat, nbf), 0), until: time.Unix(exp, 0),
+		common: &common{from: o.from, kid: o.header.kid, alg: o.header.alg, thumbprint: thumbprint},
+		since:  max(iat, nbf), until: exp,
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -43,6 +45,63 @@ func TestATokenThatIsShownAgainGivesTheSameIdentity(t *testing.T) {
 	}
 	if !remembered(t, v, token) {
 		t.Error("it was checked by the rules again")
+	}
+}
+
+// What tokens have in common is held once, and only where they have it: whatever else
+// is in a token than in the one before, what is remembered of it is its own.
+func TestWhatTokensHaveInCommonIsHeldOnce(t *testing.T) {
+	o := newOrigin()
+	o.serve(acme, jwks(jwkOf("a1", acmeRSA()), jwkOf("a2", acmeRSA())))
+	cfg := config(o)
+	cfg.Claims = []string{"org_id", "permissions", "n"}
+	cfg.Issuers[0].Audiences = append(cfg.Issuers[0].Audiences, "https://other")
+	v, anew := started(t, cfg), cfg
+	anew.Remember = 0
+	rules := started(t, anew)
+	verify := func(v *idtoken.Verifier, d *draft) broker.Identity {
+		t.Helper()
+		token := secretOf(d)
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		id, err := v.Verify(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	for name, tc := range map[string]struct {
+		change func(*draft)
+		common bool
+	}{
+		"subject":           {func(d *draft) { d.claims["sub"] = "auth0|other" }, true},
+		"what is not kept":  {func(d *draft) { d.claims["jti"] = "other" }, true},
+		"a longer life":     {func(d *draft) { d.claims["exp"] = d.claims["exp"].(int64) + 1 }, true},
+		"tenant":            {func(d *draft) { d.claims["org_id"] = "org_other" }, false},
+		"permissions":       {func(d *draft) { d.claims["permissions"] = []string{"other"} }, false},
+		"two in one":        {func(d *draft) { d.claims["permissions"] = []string{"a,b"} }, false},
+		"two":               {func(d *draft) { d.claims["permissions"] = []string{"a", "b"} }, false},
+		"a number":          {func(d *draft) { d.claims["n"] = 1 }, false},
+		"a number as text":  {func(d *draft) { d.claims["n"] = "1" }, false},
+		"null":              {func(d *draft) { d.claims["n"] = nil }, false},
+		"client":            {func(d *draft) { d.claims["azp"] = "other" }, false},
+		"audience":          {func(d *draft) { d.claims["aud"] = "https://other" }, false},
+		"key":               {func(d *draft) { d.header["kid"] = "a2" }, false},
+		"issuer":            {func(d *draft) { d.ofGlobex("RS256") }, false},
+		"audience, twofold": {func(d *draft) { d.claims["aud"] = []string{"https://other", audience} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, d := verify(v, newDraft(noon)), newDraft(noon)
+			tc.change(d)
+			got, want := verify(v, d), verify(rules, d)
+			if diff := cmp.Diff(want, got, cmp.Comparer(func(_, _ *broker.Plans) bool { return true })); diff != "" {
+				t.Error(diff)
+			}
+			if common := unsafe.SliceData(first.Audience) == unsafe.SliceData(got.Audience); common != tc.common {
+				t.Errorf("in common: %t", common)
+			}
+		})
 	}
 }
 
@@ -306,5 +365,47 @@ func TestAnIdentityHasTheClaimsThatAreAskedForAndNoOthers(t *testing.T) {
 		if diff := cmp.Diff(broker.Claims{"org_id": "org_acme"}, id.Claims); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// BenchmarkRemembered prints what a remembered token costs, without what is decided
+// for it: one that has its claims in common with others, and ones that have not.
+func BenchmarkRemembered(b *testing.B) {
+	heap := func() float64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for name, own := range map[string]int{"in-common": 0, "5-of-its-own": 5, "60-of-its-own": 60} {
+		b.Run(name, func(b *testing.B) {
+			cfg := config(newOrigin())
+			const tokens = 1000
+			cfg.Remember, cfg.Claims = tokens, []string{"org_id", "permissions", "sid"}
+			v := started(b, cfg)
+			drafts := make([]broker.Secret, tokens)
+			for n := range drafts {
+				d, permissions := newDraft(noon), []string{"a", "b", "c", "d", "e"}
+				for i := range own {
+					permissions = append(permissions[:i:i], fmt.Sprintf("upload:files:%05d-%d", n, i))
+				}
+				d.claims["permissions"], d.claims["sub"] = permissions, fmt.Sprintf("auth0|%024d", n)
+				drafts[n] = secretOf(d)
+			}
+			var each float64
+			for b.Loop() {
+				before := heap()
+				for _, token := range drafts {
+					if _, err := v.Verify(b.Context(), token); err != nil {
+						b.Fatal(err)
+					}
+				}
+				each = max(each, (heap()-before)/tokens)
+			}
+			runtime.KeepAlive(v)
+			b.ReportMetric(each, "B/token")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

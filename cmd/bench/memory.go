@@ -2,6 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +38,23 @@ func (d *discarded) Header() http.Header         { return d.h }
 func (d *discarded) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discarded) WriteHeader(status int)      { d.status = status }
 
-// Run fills the parts, in this process and without a network but for STS, and weighs
-// what lives.
+// answers are STS's, from memory and as long as its own are: it is the broker that is
+// weighed, which holds a copy of the texts, and a million calls would take an hour.
+type answers struct{}
+
+func (answers) Issue(_ context.Context, o broker.Order) (broker.Credentials, error) {
+	var random [930]byte
+	_, _ = rand.Read(random[:])
+	text := base64.StdEncoding.EncodeToString(random[:])
+	now := time.Now()
+	return broker.Credentials{
+		AccessKeyID: "ASIA" + strings.ToUpper(hex.EncodeToString(random[:8])), SecretAccessKey: broker.NewSecret(text[1200:]), SessionToken: broker.NewSecret(text[:1200]),
+		IssuedAt: now, Expiration: now.Add(o.Lifetime), SessionName: o.SessionName, Scope: o.Scope, Source: broker.FromSTS,
+	}, nil
+}
+
+// Run fills the parts, in this process and without a network, and weighs what lives.
+// Each subject has a token of its own.
 func (m memoryCmd) Run(b *bench) error {
 	w, err := newWorld(b.ctx)
 	if err != nil {
@@ -50,6 +69,7 @@ func (m memoryCmd) Run(b *bench) error {
 	if err != nil {
 		return err
 	}
+	p.sts = answers{}
 	h, err := spec{}.handler(cfg, p, broker.NewAuditLog(io.Discard), nil)
 	if err != nil {
 		return err
@@ -62,12 +82,13 @@ func (m memoryCmd) Run(b *bench) error {
 		return float64(s.HeapAlloc)
 	}
 	before, begin := live(), time.Now()
-	answer := &discarded{h: http.Header{}}
+	answer, tokenBytes := &discarded{h: http.Header{}}, 0
 	for i := range m.Subjects {
 		token, err := w.quickToken(w.claims(i, i))
 		if err != nil {
 			return err
 		}
+		tokenBytes = len(token)
 		r, err := http.NewRequestWithContext(b.ctx, http.MethodGet, "/v1/credentials", nil)
 		if err != nil {
 			return err
@@ -93,8 +114,8 @@ func (m memoryCmd) Run(b *bench) error {
 	each := (live() - before) / float64(m.Subjects)
 	runtime.KeepAlive(h)
 	return b.print(report{Title: "Memory", Notes: []string{fmt.Sprintf(
-		"%d subjects in %s: %.0f bytes of live heap each (%.2f KiB), its token's memory, its counters and a session token of 1,200 bytes included",
-		m.Subjects, time.Since(begin).Round(time.Second), each, each/1024)}})
+		"%d subjects of 100 tenants in %s: %.0f bytes of live heap each (%.2f KiB), with its counters, a session token of 1,200 bytes, and the memory of its own token of %d bytes (ES256, which is quicker to sign)",
+		m.Subjects, time.Since(begin).Round(time.Second), each, each/1024, tokenBytes)}})
 }
 
 // startCmd is in the help of commands.

@@ -64,7 +64,7 @@ func (s spec) parts(ctx context.Context) (string, error) {
 // parts are those that ask others.
 type parts struct {
 	verifier *idtoken.Verifier
-	sts      *awssts.Client
+	sts      broker.Issuer
 }
 
 // newParts makes them, and waits for the issuers' keys.
@@ -91,7 +91,7 @@ func newParts(ctx context.Context, cfg config.Config) (parts, error) {
 
 // handler wires them with the rest.
 func (s spec) handler(cfg config.Config, p parts, auditor broker.Auditor, log *slog.Logger) (http.Handler, error) {
-	var issuer broker.Issuer = p.sts
+	issuer := p.sts
 	var observe func(context.Context, httpapi.Answer)
 	if s.has(partMetrics) {
 		m := telemetry.New(telemetry.Config{Routes: httpapi.Routes(), Codes: httpapi.Codes()})
