@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 )
@@ -26,11 +25,8 @@ const maxAnswerBytes = 1 << 20
 func newHTTP(cfg Config) (*http.Client, error) {
 	transport := cfg.Transport
 	if transport == nil {
-		env, err := config.NewEnvConfig()
-		if err != nil {
-			return nil, fmt.Errorf("read the environment: %w", err)
-		}
-		if transport, err = newTransport(cfg.MaxConcurrent, env.CustomCABundle); err != nil {
+		var err error
+		if transport, err = newTransport(cfg.MaxConcurrent, os.Getenv("AWS_CA_BUNDLE")); err != nil {
 			return nil, err
 		}
 	}
@@ -38,7 +34,7 @@ func newHTTP(cfg Config) (*http.Client, error) {
 }
 
 // newSTS makes the SDK's client for a region. It is put together by hand, and not
-// by config.LoadDefaultConfig, which would look for credentials, profiles and
+// by the SDK's config.LoadDefaultConfig, which would look for credentials, profiles and
 // endpoints that are meant for others: a pod's own AWS_ROLE_ARN must not become
 // the broker's, and nothing here may ask the instance metadata.
 func newSTS(region, endpoint string, client *http.Client) *sts.Client {
