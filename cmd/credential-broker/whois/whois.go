@@ -25,18 +25,19 @@ type Query struct {
 	Subject     string // as the issuer knows it; only ParseSubject makes such a query
 }
 
-var (
-	accessKey  = regexp.MustCompile(`\A(?:ASIA|AKIA)[A-Z0-9]{12,124}\z`)
-	assumed    = regexp.MustCompile(`\Aarn:aws[a-z-]*:sts::([0-9]{12}):assumed-role/(?:[!-.0-~]+/)*([A-Za-z0-9_+=,.@-]{1,64})/([A-Za-z0-9_+=,.@-]{2,64})\z`)
-	principal  = regexp.MustCompile(`\AAROA[A-Z0-9]+:([A-Za-z0-9_+=,.@-]{2,64})\z`)
-	session    = regexp.MustCompile(`\Acb-[a-z2-7]{52}\z`)
-	user       = regexp.MustCompile(`\A[a-z2-7]{52}\z`)
-	requestID  = regexp.MustCompile(`\A[0-9a-f]{32}\z`)
-	errUnknown = errors.New("neither an access key id (ASIA…), a session name (cb-…), an assumed role's ARN (arn:aws:sts::…:assumed-role/ROLE/SESSION), a principal id (AROA…:SESSION), a source identity (52 letters and digits) nor a request id (32 hexadecimal digits)")
-)
+var errUnknown = errors.New("neither an access key id (ASIA…), a session name (cb-…), an assumed role's ARN (arn:aws:sts::…:assumed-role/ROLE/SESSION), a principal id (AROA…:SESSION), a source identity (52 letters and digits) nor a request id (32 hexadecimal digits)")
 
-// Parse tells by its form what a text is.
+// Parse tells by its form what a text is. The forms are compiled here and not when the
+// program starts, which is for serve.
 func Parse(text string) (Query, error) {
+	var (
+		accessKey = regexp.MustCompile(`\A(?:ASIA|AKIA)[A-Z0-9]{12,124}\z`)
+		assumed   = regexp.MustCompile(`\Aarn:aws[a-z-]*:sts::([0-9]{12}):assumed-role/(?:[!-.0-~]+/)*([A-Za-z0-9_+=,.@-]{1,64})/([A-Za-z0-9_+=,.@-]{2,64})\z`)
+		principal = regexp.MustCompile(`\AAROA[A-Z0-9]+:([A-Za-z0-9_+=,.@-]{2,64})\z`)
+		session   = regexp.MustCompile(`\Acb-[a-z2-7]{52}\z`)
+		user      = regexp.MustCompile(`\A[a-z2-7]{52}\z`)
+		requestID = regexp.MustCompile(`\A[0-9a-f]{32}\z`)
+	)
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	switch {
 	case accessKey.MatchString(text):
