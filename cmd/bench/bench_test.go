@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,5 +98,27 @@ func TestWithoutNodeThePeersAreNotRun(t *testing.T) {
 	var out, said bytes.Buffer
 	if err := run(t.Context(), []string{"peers"}, &out, &said); err != nil || out.Len() > 0 || !strings.Contains(said.String(), "NOT RUN") {
 		t.Errorf("%v, %q, %q", err, &out, &said)
+	}
+}
+
+// A request that is not answered is counted, and the others go on.
+func TestTheGeneratorCountsWhatIsCutOff(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer b" {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	got, err := (load{address: address, requests: requests([]string{"a", "b", "c"}), conns: 1, each: true}).run(t.Context())
+	if err != nil || got.requests != 3 || got.answers() != "2 of 200, 1 cut off" {
+		t.Errorf("%v: %d: %s", err, got.requests, got.answers())
+	}
+	server.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		_ = server.Listener.Close()
+		panic(http.ErrAbortHandler)
+	})
+	if _, err := (load{address: address, requests: requests([]string{"a"}), conns: 1, each: true}).run(t.Context()); err == nil {
+		t.Error("no server any more, and no error")
 	}
 }

@@ -53,7 +53,11 @@ func (c coldCmd) storm(b *bench, w *world, r *report, all [][]byte, conns int) e
 	}
 	defer server.stop()
 	opened, calls := w.conns.Load(), w.stsCalls.Load()
-	got, err := (load{address: server.address, requests: all, conns: conns, each: true}).run(b.ctx)
+	var got result
+	err = server.profiled(b.Profile, func() error {
+		got, err = load{address: server.address, requests: all, conns: conns, each: true}.run(b.ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -62,9 +66,9 @@ func (c coldCmd) storm(b *bench, w *world, r *report, all [][]byte, conns int) e
 		return err
 	}
 	p99 := got.latency.quantile(0.99)
-	r.Notes = append(r.Notes, fmt.Sprintf("%6d subjects, %3d at once: %.0f a second, p50 %s, p99 %s = %.2f × STS, %d of 200, %d calls and %d connections to STS of 256 at a time, RSS %.0f MB",
+	r.Notes = append(r.Notes, fmt.Sprintf("%6d subjects, %3d at once: %.0f a second, p50 %s, p99 %s = %.2f × STS, %s, %d calls and %d connections to STS of 256 at a time, RSS %.0f MB",
 		len(all), conns, float64(got.requests)/got.took.Seconds(), got.latency.quantile(0.5).Round(time.Millisecond), p99.Round(time.Millisecond), float64(p99)/float64(stsTakes),
-		got.statuses[http.StatusOK], w.stsCalls.Load()-calls, w.conns.Load()-opened, float64(after.RSS)/1e6))
+		got.answers(), w.stsCalls.Load()-calls, w.conns.Load()-opened, float64(after.RSS)/1e6))
 	return nil
 }
 
@@ -83,8 +87,8 @@ func (c coldCmd) throttled(b *bench, w *world, r *report, all [][]byte) error {
 	}
 	made := float64(w.stsCalls.Load() - calls)
 	could := w.quota.perSecond * (1 + got.took.Seconds())
-	r.Notes = append(r.Notes, fmt.Sprintf("%6d subjects at once, STS takes 600 a second: in %s, %d of 200, %d refused in the end, %.1f %% of the calls wasted, %.2f of the quota used",
-		len(all), got.took.Round(100*time.Millisecond), got.statuses[http.StatusOK], got.requests-got.statuses[http.StatusOK], 100*float64(w.throttled.Load())/made,
+	r.Notes = append(r.Notes, fmt.Sprintf("%6d subjects at once, STS takes 600 a second: in %s, %s, %d refused in the end, %.1f %% of the calls wasted, %.2f of the quota used",
+		len(all), got.took.Round(100*time.Millisecond), got.answers(), got.requests-got.statuses[http.StatusOK], 100*float64(w.throttled.Load())/made,
 		float64(got.statuses[http.StatusOK])/could))
 	return nil
 }

@@ -8,13 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -37,6 +41,21 @@ type result struct {
 	took     time.Duration
 	statuses map[int]int // :: status → answers; of wrk only whether they are good
 	latency  latencies
+}
+
+// answers says how many there were of each status.
+func (r result) answers() string {
+	said := []string{fmt.Sprintf("%d of 200", r.statuses[http.StatusOK])}
+	for _, s := range slices.Sorted(maps.Keys(r.statuses)) {
+		switch s {
+		case http.StatusOK:
+		case cutOff:
+			said = append(said, fmt.Sprintf("%d cut off", r.statuses[s]))
+		default:
+			said = append(said, fmt.Sprintf("%d of %d", r.statuses[s], s))
+		}
+	}
+	return strings.Join(said, ", ")
 }
 
 // latencies are sorted when they are asked.
@@ -133,6 +152,11 @@ func (l load) run(ctx context.Context) (result, error) {
 	return sum, nil
 }
 
+// cutOff is the status of a request whose connection was closed without an answer, as
+// the server does with what takes longer than its WriteTimeout: where a machine has no
+// time for what is asked of it, that is a measurement as others are.
+const cutOff = -1
+
 func (l load) connection(ctx context.Context, take func() (int, bool)) (result, error) {
 	r := result{statuses: map[int]int{}}
 	var d net.Dialer
@@ -157,6 +181,13 @@ func (l load) connection(ctx context.Context, take func() (int, bool)) (result, 
 		for err == nil && (status == 503 || status == 429) && time.Since(begin) < l.retry {
 			time.Sleep(time.Second)
 			status, err = ask(c, in, l.requests[i])
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			if again, refused := d.DialContext(ctx, "tcp", l.address); refused == nil { // else there is no server any more
+				_ = c.Close()
+				c, status, err = again, cutOff, nil
+				in.Reset(c)
+			}
 		}
 		if err != nil {
 			return r, err
