@@ -75,7 +75,9 @@ func (r *request) find(ctx context.Context) (broker.Credentials, bool) {
 	result := Hit
 	for !found && !r.down && !r.take(ctx, &creds, &found) && !r.down {
 		if result = Waited; !r.wait(ctx, until) {
-			r.cfg.Observe(Overdue)
+			if !r.down {
+				r.cfg.Observe(Overdue)
+			}
 			return broker.Credentials{}, false
 		}
 		creds, found = r.look(ctx)
@@ -89,7 +91,8 @@ func (r *request) find(ctx context.Context) (broker.Credentials, bool) {
 	return creds, found
 }
 
-// look reads the entry, under whichever name it has.
+// look reads the entry, under whichever name it has. In a cluster, where one of them
+// cannot be read another may be.
 func (r *request) look(ctx context.Context) (broker.Credentials, bool) {
 	var all []rueidis.RedisResult
 	err := r.do(ctx, func(ctx context.Context, c rueidis.Client) error {
@@ -100,9 +103,7 @@ func (r *request) look(ctx context.Context) (broker.Credentials, bool) {
 		all = c.DoMulti(ctx, gets...)
 		return firstError(all...)
 	})
-	if r.down = err != nil; r.down {
-		return broker.Credentials{}, false
-	}
+	r.down = err != nil
 	for _, result := range all {
 		if creds, ok := r.read(result); ok {
 			return creds, true
@@ -162,10 +163,7 @@ func (r *request) share(ctx context.Context, creds broker.Credentials) {
 	}
 	err = r.do(context.WithoutCancel(ctx), func(ctx context.Context, c rueidis.Client) error {
 		set := c.B().Set().Key(r.key.names[0]).Value(rueidis.BinaryString(sealed)).Px(life).Build()
-		if r.lock == "" {
-			return c.Do(ctx, set).Error()
-		}
-		all := c.DoMulti(ctx, set, r.unlock(c))
+		all := c.DoMulti(ctx, set, r.unlock(c)) // of no effect, where it is not held
 		return firstError(all...)
 	})
 	if err == nil {

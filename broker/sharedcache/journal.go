@@ -178,7 +178,7 @@ func (j *journal) resume(ctx context.Context, c rueidis.Client) error {
 		case err != nil:
 			return err
 		case there == last:
-		case oldest != (stamp{}) && at.before(oldest): // cut off for longer than the journal reaches back
+		case at.before(oldest): // cut off for longer than the journal reaches back
 			j.restart(false)
 		default:
 			j.restart(true)
@@ -205,7 +205,8 @@ func (j *journal) resume(ctx context.Context, c rueidis.Client) error {
 	}
 }
 
-// find returns the record at a place, and the place of the oldest one.
+// find returns the record at a place, and the place of the oldest one, before which there
+// is nothing if there is none.
 func (j *journal) find(ctx context.Context, c rueidis.Client, at stamp) (there string, oldest stamp, err error) {
 	ctx, cancel := context.WithTimeout(ctx, blockSlack)
 	defer cancel()

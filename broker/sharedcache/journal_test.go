@@ -236,6 +236,12 @@ func TestWhoStartsKnowsTheLogOuts(t *testing.T) {
 	}
 	c := w.joined(1)[0]
 	w.from(c.shared, other, broker.FromSTS)
+	// The age is the others', though its beginning is gone.
+	c.forget.Forget(o.Identity.Issuer, "another")
+	a.await(t, sharedcache.Heard, 2)
+	if n := a.of(sharedcache.BeganAnew); n != 0 {
+		t.Errorf("who joins has the others forget everything: %d times", n)
+	}
 }
 
 // Records that are none are counted. They end nothing that a replica holds; what is
@@ -333,5 +339,93 @@ func TestALogOutUnderAnOldKeyIsHeldToo(t *testing.T) {
 	}
 	if last.of(sharedcache.BeganAnew) != 0 || last.of(sharedcache.LoggedOut) == 0 {
 		t.Errorf("%v", last.counts)
+	}
+}
+
+// A Redis that takes over without the end of the journal, as a follower may that the
+// end had not reached: nobody can tell what was in it, and the age ends.
+// Threat cases SC04 and SC16.
+func TestTheEndOfTheJournalIsLost(t *testing.T) {
+	w := newWorld(t)
+	all := w.joined(2)
+	raw := w.raw()
+	o := w.order("s")
+	w.issue(all[0].shared, o)
+	name, old := w.only(w.entries(raw))
+	log, err := w.do(raw, "XRANGE", "cb:journal", "-", "+").AsXRange()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all[0].forget.Forget(o.Identity.Issuer, o.Identity.Subject)
+	for _, r := range all {
+		r.await(t, sharedcache.Heard, 1)
+	}
+	w.do(raw, "FLUSHALL")
+	w.do(raw, "XADD", "cb:journal", log[0].ID, "d", log[0].FieldValues["d"])
+	w.disconnects(raw, all...)
+	for _, r := range all {
+		r.await(t, sharedcache.Joined, 2)
+		r.await(t, sharedcache.BeganAnew, 1)
+	}
+	for _, r := range all {
+		w.set(raw, name, old)
+		if got := w.issue(r.shared, o); got.AccessKeyID == "ASIA1" {
+			t.Errorf("from before a log-out that is in no journal any more: %+v", got)
+		}
+	}
+}
+
+// Who was cut off for longer than the journal reaches back forgets everything; the
+// others need not. Threat case SC16.
+func TestTheBeginningOfTheJournalIsGone(t *testing.T) {
+	w := newWorld(t)
+	p := w.redis.Wire(t)
+	a := w.joined(1)[0]
+	b := w.joined(1, through(p))[0]
+	o := w.order("s")
+	w.issue(b.cache, o)
+	p.Cut()
+	b.await(t, sharedcache.Failed, 1)
+	a.forget.Forget("https://i/", "one")
+	a.await(t, sharedcache.Heard, 1)
+	a.forget.Forget("https://i/", "two")
+	a.await(t, sharedcache.Heard, 2)
+	w.do(w.raw(), "XTRIM", "cb:journal", "MAXLEN", "1")
+	p.Mend()
+	b.await(t, sharedcache.Joined, 2)
+	if got := w.issue(b.cache, o); got.Source != broker.FromSTS || b.of(sharedcache.BeganAnew) != 1 {
+		t.Errorf("%s, %v", got.Source, b.counts)
+	}
+	b.forget.Forget("https://i/", "three")
+	a.await(t, sharedcache.Heard, 3)
+	if n := a.of(sharedcache.BeganAnew); n != 0 {
+		t.Errorf("who heard everything forgets everything too: %d times", n)
+	}
+}
+
+// Nothing is taken before all log-outs are read. Threat case SC04.
+func TestTheJournalIsReadToItsEndFirst(t *testing.T) {
+	const many = 1200 // more than are read at a time
+	w := newWorld(t)
+	a := w.joined(1)[0]
+	for n := range many {
+		a.forget.Forget("https://i/", fmt.Sprint(n))
+	}
+	a.await(t, sharedcache.Heard, many)
+	heard := make(chan int, 1)
+	w.joined(1, func(c *sharedcache.Config) {
+		observe, n := c.Observe, 0
+		c.Observe = func(e sharedcache.Event) {
+			switch e {
+			case sharedcache.Heard:
+				n++
+			case sharedcache.Joined:
+				heard <- n
+			}
+			observe(e)
+		}
+	})
+	if n := <-heard; n != many {
+		t.Errorf("it joins after %d of %d", n, many)
 	}
 }

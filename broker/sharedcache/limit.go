@@ -59,8 +59,5 @@ func (s *Store) spend(ctx context.Context, c rueidis.Client, a Allowance) (time.
 	all := interval * time.Duration(a.PerMinute)
 	wait, err := c.Do(ctx, c.B().Eval().Script(spend).Numkeys(1).Key("cb:{"+s.keys[0].hash("limit", f)+"}").
 		Arg(strconv.FormatInt(interval.Microseconds(), 10), strconv.FormatInt(all.Microseconds(), 10)).Build()).AsInt64()
-	if err != nil || wait <= 0 {
-		return 0, err
-	}
-	return min(time.Duration(wait)*time.Microsecond, all), nil
+	return time.Duration(min(wait, all.Microseconds())) * time.Microsecond, err
 }

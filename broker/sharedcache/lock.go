@@ -67,15 +67,14 @@ func (r *request) wait(ctx context.Context, until time.Time) bool {
 	if r.down = err != nil; r.down {
 		return false
 	}
-	if held.Error() != nil { // it is free by now
-		return time.Now().Before(until)
-	}
-	timer := time.NewTimer(min(lookEvery, time.Until(until)))
-	defer timer.Stop()
-	select {
-	case <-woken:
-	case <-timer.C:
-	case <-ctx.Done():
+	if held.Error() == nil { // it is not free by now
+		timer := time.NewTimer(min(lookEvery, time.Until(until)))
+		defer timer.Stop()
+		select {
+		case <-woken:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
 	}
 	return time.Now().Before(until)
 }

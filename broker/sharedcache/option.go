@@ -65,6 +65,6 @@ func option(text broker.Secret) (rueidis.ClientOption, error) {
 }
 
 func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	ip, _ := netip.ParseAddr(host) // what is none is the zero one, and nowhere
+	return host == "localhost" || ip.IsLoopback()
 }

@@ -18,6 +18,8 @@ func TestWhereRedisMayBe(t *testing.T) {
 		"redis://127.0.0.1:6379/":                                             "",
 		"redis://localhost":                                                   "",
 		"redis://[::1]:6379":                                                  "",
+		"valkey://127.0.0.1":                                                  "",
+		"redis://10.0.0.1":                                                    "rediss:// is needed",
 		"redis://canary@redis.example":                                        "rediss:// is needed",
 		"redis://127.0.0.1.example":                                           "rediss:// is needed",
 		"http://canary@127.0.0.1":                                             "rediss:// is needed",
@@ -53,6 +55,11 @@ func TestKeysAreRead(t *testing.T) {
 		Forget: func(string, string) {}, Clear: func() {}, Session: func(string, string) (string, bool) { return "", false }}
 	for name, change := range map[string]func(*sharedcache.Config){
 		"no key": func(c *sharedcache.Config) { c.Keys = nil }, "a short key": func(c *sharedcache.Config) { c.Keys = []broker.Secret{broker.NewSecret("short")} },
+		"nine keys": func(c *sharedcache.Config) {
+			for range 8 {
+				c.Keys = append(c.Keys, newKey())
+			}
+		},
 		"a key twice": func(c *sharedcache.Config) { c.Keys = append(c.Keys, c.Keys...) }, "no URL": func(c *sharedcache.Config) { c.URL = broker.Secret{} },
 		"no timeout":     func(c *sharedcache.Config) { c.Timeout = 0 },
 		"nobody to tell": func(c *sharedcache.Config) { c.Forget = nil }, "nothing to clear": func(c *sharedcache.Config) { c.Clear = nil },

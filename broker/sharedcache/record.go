@@ -38,7 +38,7 @@ func (j *journal) take(at stamp, sealed string) {
 	if err == nil {
 		err = json.Unmarshal(text, &r)
 	}
-	own, anew := j.note(at, sealed, r, err == nil)
+	anew := j.note(at, sealed, r, err == nil)
 	switch {
 	case err != nil:
 		j.s.cfg.Observe(j.unread(sealed))
@@ -48,7 +48,7 @@ func (j *journal) take(at stamp, sealed string) {
 	case r.Kind == kindLogout:
 		j.s.cfg.Observe(Heard)
 		j.s.cfg.Forget(r.Issuer, r.Subject)
-	case r.Kind == kindSession && !own:
+	case r.Kind == kindSession: // this replica may have told it, and have learnt since whose it is
 		if subject, known := j.s.cfg.Session(r.Issuer, r.Session); known {
 			j.s.forget(r.Issuer, subject)
 		}
@@ -67,9 +67,8 @@ func (j *journal) unread(sealed string) Event {
 	}
 }
 
-// note remembers a record, and reports whether it is this replica's own and whether
-// everything is to be forgotten for it.
-func (j *journal) note(at stamp, sealed string, r record, good bool) (own, anew bool) {
+// note remembers a record, and reports whether everything is to be forgotten for it.
+func (j *journal) note(at stamp, sealed string, r record, good bool) (anew bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.at.MS, j.at.N, j.last = at.ms, at.n, sealed
@@ -77,9 +76,8 @@ func (j *journal) note(at stamp, sealed string, r record, good bool) (own, anew 
 		j.floor = at
 	}
 	if !good {
-		return false, false
+		return false
 	}
-	_, own = j.untold[r.ID]
 	delete(j.untold, r.ID)
 	delete(j.sent, r.ID)
 	if j.at.Age == "" || r.Kind == kindBegin && r.Age != j.at.Age {
@@ -88,7 +86,7 @@ func (j *journal) note(at stamp, sealed string, r record, good bool) (own, anew 
 	if r.Kind == kindLogout {
 		j.remember(at, who{r.Issuer, r.Subject})
 	}
-	return own, anew
+	return anew
 }
 
 // begin goes over to a record's age, if that has not ended yet: who writes to Redis

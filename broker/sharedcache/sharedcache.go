@@ -178,8 +178,7 @@ var errClosed = errors.New("the shared cache is left alone")
 
 // do asks something of Redis within the timeout, if it may be asked.
 func (s *Store) do(ctx context.Context, ask func(context.Context, rueidis.Client) error) error {
-	client := s.client.Load()
-	if client == nil || !s.Live() {
+	if !s.Live() { // until when there is no client either
 		s.cfg.Observe(Skipped)
 		return errClosed
 	}
@@ -190,8 +189,8 @@ func (s *Store) do(ctx context.Context, ask func(context.Context, rueidis.Client
 	}
 	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	err = ask(within, *client)
-	if err != nil && ctx.Err() != nil { // the caller's end says nothing of Redis
+	err = ask(within, *s.client.Load())
+	if ctx.Err() != nil { // the caller's end says nothing of Redis
 		done(nil)
 		return err
 	}

@@ -88,9 +88,11 @@ func TestAnOldEntryServesWhileSTSIsOut(t *testing.T) {
 	o := w.order("s")
 	first := w.issue(all[0].shared, o)
 	w.clock.pass(30 * time.Minute)
-	w.sts.before = fails(broker.ErrSTSUnavailable)
-	if got := w.issue(all[1].shared, o); got.AccessKeyID != first.AccessKeyID || got.Source != broker.FromShared || all[1].of(sharedcache.FellBack) != 1 {
-		t.Errorf("%+v, %v", got, all[1].counts)
+	for i, out := range []error{broker.ErrBusy, broker.ErrSTSUnavailable} {
+		w.sts.before = fails(out)
+		if got := w.issue(all[1].shared, o); got.AccessKeyID != first.AccessKeyID || got.Source != broker.FromShared || all[1].of(sharedcache.FellBack) != i+1 {
+			t.Errorf("%v: %+v, %v", out, got, all[1].counts)
+		}
 	}
 	held := o
 	held.After = first.IssuedAt
@@ -251,5 +253,32 @@ func TestNobodyLetsGoOfAnothersLock(t *testing.T) {
 				t.Errorf("the lock is %q, %v", text, err)
 			}
 		})
+	}
+}
+
+// What a replica writes whose clock goes ahead is no answer for one whose clock goes
+// right: it would be kept for longer than it is young. Threat case SC03.
+func TestAnEntryOfTheFutureIsNoAnswer(t *testing.T) {
+	w := newWorld(t)
+	ahead := w.joined(1)[0]
+	behind := func(d time.Duration) *replica {
+		return w.joined(1, func(c *sharedcache.Config) { c.Now = func() time.Time { return w.clock.now().Add(-d) } })[0]
+	}
+	o := w.order("s")
+	w.from(ahead.shared, o, broker.FromSTS)
+	w.from(behind(time.Minute).shared, o, broker.FromShared)
+	w.from(behind(time.Minute+time.Second).shared, o, broker.FromSTS)
+}
+
+// What has ended already is for who asked, and not kept.
+func TestWhatHasEndedIsNotShared(t *testing.T) {
+	w := newWorld(t)
+	r := w.joined(1)[0]
+	w.sts.change = func(c *broker.Credentials) { c.IssuedAt = c.IssuedAt.Add(-time.Hour) }
+	if _, err := r.shared.Issue(t.Context(), w.order("s", func(o *broker.Order) { o.Lifetime = 10 * time.Minute })); err != nil {
+		t.Fatal(err)
+	}
+	if r.of(sharedcache.Written) != 0 || r.of(sharedcache.Failed) != 0 {
+		t.Errorf("%v", r.counts)
 	}
 }

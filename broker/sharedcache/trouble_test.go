@@ -1,6 +1,7 @@
 package sharedcache_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,6 +69,9 @@ func TestRedisThatHangsIsLeftAlone(t *testing.T) {
 	t.Cleanup(w.redis.Continue)
 	for n := range 30 {
 		w.from(a.shared, w.order(fmt.Sprint("s", n)), broker.FromSTS)
+		if failed := a.of(sharedcache.Failed); n < 3 && failed != n+1 { // the fourth could meet who reads the journal
+			t.Errorf("%d orders waited %d times", n+1, failed)
+		}
 	}
 	if a.of(sharedcache.Skipped) < 20 {
 		t.Errorf("%v", a.counts)
@@ -299,5 +303,23 @@ func TestLimitsHaveOnePatience(t *testing.T) {
 	}
 	if a.store.LeftAlone() {
 		t.Errorf("one request fails more than once: %v", a.counts)
+	}
+}
+
+// That a caller hangs up says nothing of Redis.
+func TestACallerWhoHangsUpIsNoFailure(t *testing.T) {
+	w := newWorld(t)
+	a := w.joined(1)[0]
+	w.redis.Stop()
+	t.Cleanup(w.redis.Continue)
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for range 6 {
+		if _, _, err := a.store.Spend(ctx, allowance("subject", "s")); err == nil {
+			t.Error("nobody can know")
+		}
+	}
+	if a.store.LeftAlone() || a.of(sharedcache.Skipped) != 0 {
+		t.Errorf("%v", a.counts)
 	}
 }
