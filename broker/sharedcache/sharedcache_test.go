@@ -43,7 +43,7 @@ func TestOneCallForAllReplicas(t *testing.T) {
 		}
 		for name, n := range w.sts.per {
 			if n != life {
-				t.Fatalf("%s: %d calls in %d lives", name, n, life)
+				t.Fatalf("%s: %d calls in %d lives: %v %v %v", name, n, life, all[0].counts, all[1].counts, all[2].counts)
 			}
 		}
 		if got := w.sts.calls.Load(); got != int64(life*subjects) {
