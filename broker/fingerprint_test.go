@@ -158,6 +158,10 @@ func TestNoTwoOrdersMakeTheSameFingerprint(t *testing.T) {
 			rt.Fatalf("%s and %s", asText, bsText)
 		}
 	})
+	one, other := Order{Identity: Identity{Audience: []string{"a", "b"}}}, Order{Identity: Identity{Audience: []string{"a", "c"}}}
+	if one.Fingerprint() == other.Fingerprint() {
+		t.Error("of an audience the length alone")
+	}
 	// The audience is as long as it is: without its length these are the same bytes.
 	a := Order{Identity: Identity{Audience: []string{"g"}}, Scope: Scope{S3: policy.Scope{Access: 0x81}, Duration: -1}}
 	b := Order{Scope: Scope{Grant: "g", Duration: -65}}
