@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -23,7 +24,8 @@ type Kept struct {
 // where they are none. All their texts are copied into one.
 func (c Credentials) Keep(o Order) (Kept, error) {
 	if c.Scope != o.Scope || c.SessionName != o.SessionName {
-		return Kept{}, errors.New("shouldn't happen: credentials of another scope or session than the order's")
+		return Kept{}, fmt.Errorf("shouldn't happen: credentials of tenant %q, session %q for an order of tenant %q, session %q",
+			c.Scope.Tenant, c.SessionName, o.Scope.Tenant, o.SessionName)
 	}
 	d := o.decided
 	if d == nil || d.scope() != o.Scope || d.sessionName() != o.SessionName {

@@ -97,13 +97,10 @@ func (c *Cache) call(ctx context.Context, order broker.Order) (e *entry, from br
 		}
 	}()
 	creds, err := c.issuer.Issue(ctx, order)
-	if err == nil {
-		err = compare(creds, order)
-	}
 	if err != nil {
 		return nil, "", err
 	}
-	if e, err = newEntry(creds, order); err != nil {
+	if e, err = newEntry(creds, order); err != nil { // among others, what was made for another scope or session
 		return nil, "", fmt.Errorf("%w: %w", broker.ErrInternal, err)
 	}
 	return e, creds.Source, nil
