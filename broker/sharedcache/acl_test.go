@@ -173,6 +173,20 @@ func TestWhoCannotHearDoesNotShare(t *testing.T) {
 	}
 }
 
+// Who may not begin the journal hears nobody, and says so each time.
+func TestWhoCannotBeginDoesNotShare(t *testing.T) {
+	user := documentedUser(t)
+	user = slices.Delete(user, slices.Index(user, "+xadd"), slices.Index(user, "+xadd")+1)
+	w := newWorld(t, user...)
+	r := w.replica(func(c *sharedcache.Config) {
+		c.URL = broker.NewSecret(fmt.Sprintf("redis://broker:password@127.0.0.1:%d", w.redis.Port))
+	})
+	r.await(t, sharedcache.Failed, 2)
+	if r.store.Live() {
+		t.Error("it shares")
+	}
+}
+
 // What deploy/scaling.md lets the broker's user do is enough, and is no more than its
 // own keys. Threat case SC21.
 func TestTheDocumentedRightsAreEnough(t *testing.T) {

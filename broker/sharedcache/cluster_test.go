@@ -2,6 +2,7 @@ package sharedcache_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/redis/rueidis"
@@ -27,6 +28,9 @@ func clustered(t *testing.T) (w *world, c *localredis.Cluster, raw []rueidis.Cli
 // a limit is asked for by itself, and the log-outs are a stream on one of them.
 // Threat cases SC21 and SC23.
 func TestACluster(t *testing.T) {
+	if testing.Short() && os.Getenv("CI") != "true" {
+		t.Skip("moves keys between three Redis: 5 seconds")
+	}
 	w, c, raw, by := clustered(t)
 	all := w.joined(2, by)
 	const subjects = 60
@@ -58,7 +62,7 @@ func TestACluster(t *testing.T) {
 	moved := make(chan struct{})
 	go func() {
 		defer close(moved)
-		c.Move(t, 1500, 0, 1)
+		c.Move(t, 500, 0, 1)
 	}()
 	for during := true; during; {
 		select {
@@ -80,6 +84,9 @@ func TestACluster(t *testing.T) {
 // A node that dies takes its own entries with it; what is on the others is shared all
 // the same, if the log-outs are. When it is back, so is everything. Threat case SC23.
 func TestANodeOfAClusterDies(t *testing.T) {
+	if testing.Short() && os.Getenv("CI") != "true" {
+		t.Skip("kills two of three Redis: 5 seconds")
+	}
 	w, c, raw, by := clustered(t)
 	all := w.joined(2, by)
 	for journal := range c.Nodes {

@@ -3,6 +3,7 @@ package sharedcache
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -213,12 +214,9 @@ func (j *journal) find(ctx context.Context, c rueidis.Client, at stamp) (there s
 	all := c.DoMulti(ctx,
 		c.B().Xrange().Key(stream).Start(at.String()).End(at.String()).Build(),
 		c.B().Xrange().Key(stream).Start("-").End("+").Count(1).Build())
-	found, err := all[0].AsXRange()
-	if err != nil {
-		return "", stamp{}, err
-	}
-	first, err := all[1].AsXRange()
-	if err != nil {
+	found, err0 := all[0].AsXRange()
+	first, err1 := all[1].AsXRange()
+	if err := errors.Join(err0, err1); err != nil {
 		return "", stamp{}, err
 	}
 	if len(found) > 0 {
