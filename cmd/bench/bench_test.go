@@ -65,7 +65,7 @@ func TestTheOtherCommandsMeasure(t *testing.T) {
 		want []string
 	}{
 		"memory": {[]string{"memory", "--subjects", "20"}, []string{"20 subjects in"}},
-		"cold":   {[]string{"cold", "--subjects", "40"}, []string{"40 of 200, 40 calls", "0 refused in the end"}},
+		"cold":   {[]string{"cold", "--subjects", "40", "--known", "10"}, []string{"40 of 200, 40 calls", "0 refused in the end"}},
 		"beside": {[]string{"beside"}, []string{"hits alone", "new subjects", "forged tokens", "Zipf"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ const stsTakes = 50 * time.Millisecond
 // coldCmd is in the help of commands.
 type coldCmd struct {
 	Subjects int `help:"Of the storm." default:"10000"`
+	Known    int `help:"Others who ask before, as many at a time, so that the limit of calls has learnt what STS takes." default:"0"`
 }
 
 // Run measures. The broker has all processors, which it shares with the load and STS.
@@ -21,14 +22,14 @@ func (c coldCmd) Run(b *bench) error {
 		return err
 	}
 	defer w.close()
-	strangers, err := w.strangers(c.Subjects)
+	strangers, err := w.strangers(c.Subjects + c.Known)
 	if err != nil {
 		return err
 	}
 	w.stsTakes = stsTakes
 	r := report{Title: fmt.Sprintf("Subjects that nobody has asked for yet, STS at %s; broker, load and STS share the processors", stsTakes)}
 	for _, storm := range []struct{ subjects, conns int }{{min(1000, c.Subjects), 100}, {c.Subjects, 500}} {
-		if err := c.storm(b, w, &r, strangers[:storm.subjects], storm.conns); err != nil {
+		if err := c.storm(b, w, &r, strangers[c.Subjects:], strangers[:storm.subjects], storm.conns); err != nil {
 			return err
 		}
 	}
@@ -45,13 +46,18 @@ func (w *world) broker(b *bench, name string, entries int) (*child, error) {
 	return startChild(b.ctx, s, b.stderr)
 }
 
-// storm lets each subject ask once, so many at a time.
-func (c coldCmd) storm(b *bench, w *world, r *report, all [][]byte, conns int) error {
-	server, err := w.broker(b, fmt.Sprintf("cold-%d", len(all)), len(all))
+// storm lets each subject ask once, so many at a time, after those who ask before.
+func (c coldCmd) storm(b *bench, w *world, r *report, before, all [][]byte, conns int) error {
+	server, err := w.broker(b, fmt.Sprintf("cold-%d", len(all)), len(before)+len(all))
 	if err != nil {
 		return err
 	}
 	defer server.stop()
+	if len(before) > 0 {
+		if _, err := (load{address: server.address, requests: before, conns: conns, each: true}).run(b.ctx); err != nil {
+			return err
+		}
+	}
 	opened, calls := w.conns.Load(), w.stsCalls.Load()
 	var got result
 	err = server.profiled(b.Profile, func() error {
