@@ -42,6 +42,7 @@ func (c *clock) pass(d time.Duration) {
 type sts struct {
 	clock  *clock
 	calls  atomic.Int64
+	late   atomic.Int64 // calls whose time had passed before they came here
 	before func(context.Context, broker.Order) error
 	change func(*broker.Credentials)
 
@@ -51,6 +52,9 @@ type sts struct {
 
 func (s *sts) Issue(ctx context.Context, o broker.Order) (broker.Credentials, error) {
 	n := s.calls.Add(1)
+	if ctx.Err() != nil {
+		s.late.Add(1)
+	}
 	s.mu.Lock()
 	if s.per == nil {
 		s.per = map[string]int{}
