@@ -24,8 +24,14 @@ func newPatient(c net.Conn) *patient {
 	return p
 }
 
-// Read implements net.Conn.
+// Read implements net.Conn. A read of one byte is how net/http listens, while a request
+// is answered, whether the caller has gone. Most are answered before that would be of
+// use to anybody, and so it is put off for a moment, and with it a call to the system
+// for each request.
 func (p *patient) Read(b []byte) (n int, err error) {
+	if len(b) == 1 {
+		p.in.linger(moment)
+	}
 	for again := true; again; {
 		if err := p.in.begin(); err != nil {
 			return 0, err
@@ -62,14 +68,50 @@ func (p *patient) SetReadDeadline(t time.Time) error { return p.in.set(t) }
 // SetWriteDeadline implements net.Conn.
 func (p *patient) SetWriteDeadline(t time.Time) error { return p.out.set(t) }
 
+// moment is long for a hit and short for whoever asks STS for somebody who has gone.
+const moment = 10 * time.Millisecond
+
 // deadline is one of a connection's two.
 type deadline struct {
 	tell func(time.Time) error // the connection below
 
-	mu   sync.Mutex // guards what follows
-	want time.Time  // zero: none
-	told time.Time  // what the connection below has; zero: none
-	busy int        // how many reads, or writes, are under way
+	mu    sync.Mutex    // guards what follows
+	want  time.Time     // zero: none
+	told  time.Time     // what the connection below has; zero: none
+	busy  int           // how many reads, or writes, are under way
+	moved chan struct{} // capacity 1: tells who lingers; nil: nobody does
+	spare chan struct{} // moved, when nobody does
+	over  *time.Timer   // of who lingers; nil: nobody did yet
+}
+
+// linger waits for a while, or until the deadline is moved. One may linger at a time;
+// another goes on at once.
+func (d *deadline) linger(while time.Duration) {
+	d.mu.Lock()
+	if d.moved != nil || !d.want.IsZero() && !time.Now().Before(d.want) {
+		d.mu.Unlock()
+		return
+	}
+	if d.over == nil {
+		d.over, d.spare = time.NewTimer(while), make(chan struct{}, 1)
+	} else {
+		d.over.Reset(while)
+	}
+	d.moved = d.spare
+	moved, over := d.moved, d.over
+	d.mu.Unlock()
+	select {
+	case <-moved:
+	case <-over.C:
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	over.Stop()
+	d.moved = nil
+	select {
+	case <-moved: // at the same moment
+	default:
+	}
 }
 
 // set moves it. Whoever waits under one that is later is told.
@@ -77,6 +119,12 @@ func (d *deadline) set(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.want = t
+	if d.moved != nil {
+		select {
+		case d.moved <- struct{}{}:
+		default:
+		}
+	}
 	if d.busy > 0 && d.late() {
 		return d.arm()
 	}
