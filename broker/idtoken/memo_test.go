@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -53,6 +54,7 @@ func TestATokenThatIsShownAgainGivesTheSameIdentity(t *testing.T) {
 func TestWhatTokensHaveInCommonIsHeldOnce(t *testing.T) {
 	o := newOrigin()
 	o.serve(acme, jwks(jwkOf("a1", acmeRSA()), jwkOf("a2", acmeRSA())))
+	o.serve(globex, jwks(jwkOf("a1", acmeRSA()), jwkOf("b-RS256", globexRSA())))
 	cfg := config(o)
 	cfg.Claims = []string{"org_id", "permissions", "n"}
 	cfg.Issuers[0].Audiences = append(cfg.Issuers[0].Audiences, "https://other")
@@ -89,6 +91,7 @@ func TestWhatTokensHaveInCommonIsHeldOnce(t *testing.T) {
 		"audience":          {func(d *draft) { d.claims["aud"] = "https://other" }, false},
 		"key":               {func(d *draft) { d.header["kid"] = "a2" }, false},
 		"issuer":            {func(d *draft) { d.ofGlobex("RS256") }, false},
+		"issuer alone":      {func(d *draft) { d.claims["iss"] = globex }, false},
 		"audience, twofold": {func(d *draft) { d.claims["aud"] = []string{"https://other", audience} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -219,6 +222,48 @@ func TestWhatIsRememberedGoesWithItsKey(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What tokens have in common is not what those of the key before it had, whatever its
+// name.
+func TestWhatTokensHaveInCommonGoesWithItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, newOrigin())
+		v, err := idtoken.New(idtoken.Config{
+			Transport: r.origin, Remember: 100, Claims: []string{"org_id"},
+			Issuers: []idtoken.Issuer{{URL: acme, Audiences: []string{audience}, Algorithms: []string{"RS256"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		token := func(subject string, change func(*draft)) broker.Secret {
+			d := newDraft(time.Now())
+			d.claims["sub"] = subject
+			change(d)
+			return secretOf(d)
+		}
+		if _, err := v.Verify(t.Context(), token("auth0|before", func(*draft) {})); err != nil {
+			t.Fatal(err)
+		}
+		r.origin.serve(acme, jwks(jwkOf("a1", globexRSA())))
+		r.after(6 * time.Minute) // more than a refresh
+		after := token("auth0|after", func(d *draft) { d.private = globexRSA() })
+		first, err := v.Verify(t.Context(), after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := v.Verify(t.Context(), after)
+		if err != nil || again.KeyThumbprint != first.KeyThumbprint {
+			t.Errorf("the key is %q, then %q: %v", first.KeyThumbprint, again.KeyThumbprint, err)
+		}
+		if !remembered(t, v, after) {
+			t.Error("it was checked by the rules again")
+		}
+	})
 }
 
 func TestWhatIsRememberedIsNotBelievedOnStaleKeys(t *testing.T) {
