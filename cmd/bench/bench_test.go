@@ -64,9 +64,9 @@ func TestTheOtherCommandsMeasure(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"memory": {[]string{"memory", "--subjects", "20"}, []string{"20 subjects in"}},
+		"memory": {[]string{"memory", "--subjects", "20"}, []string{"20 subjects of"}},
 		"cold":   {[]string{"cold", "--subjects", "40", "--known", "10"}, []string{"40 of 200, 40 calls", "0 refused in the end"}},
-		"beside": {[]string{"beside"}, []string{"hits alone", "new subjects", "forged tokens", "Zipf"}},
+		"beside": {[]string{"beside"}, []string{"hits alone", "new subjects", "forged tokens", "from 100 addresses", "Zipf"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			said := strings.Join(reportOf(t, tc.args...).Notes, "\n")

@@ -27,20 +27,34 @@ func (besideCmd) Run(b *bench) error {
 	if err != nil {
 		return err
 	}
-	forged, err := w.forged()
+	forged, err := w.forged(firstSights)
+	if err != nil {
+		return err
+	}
+	few, err := w.forged(fewAddresses)
 	if err != nil {
 		return err
 	}
 	w.stsTakes = stsTakes
-	server, err := w.broker(b, "beside", 2*subjects+len(strangers))
+	server, err := w.broker(b, "beside", 2*subjects+len(strangers), 0)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
-	if _, err := (load{address: server.address, requests: hits, conns: b.Conns, each: true}).run(b.ctx); err != nil {
+	limited, err := w.broker(b, "limited", 2*subjects, shippedFailures)
+	if err != nil {
 		return err
 	}
-	var p99, new99, alone, flooded, mixed99 []float64
+	defer limited.stop()
+	for _, s := range []*child{server, limited} {
+		if _, err := (load{address: s.address, requests: hits, conns: b.Conns, each: true}).run(b.ctx); err != nil {
+			return err
+		}
+	}
+	flood := func(at *child, requests [][]byte) *load {
+		return &load{address: at.address, requests: requests, conns: 32, time: b.Time, pace: 3200 * time.Microsecond}
+	}
+	var p99, new99, alone, flooded, bounded, mixed99 []float64
 	for round := range b.Rounds {
 		base, err := b.hits(server, hits, nil)
 		if err != nil {
@@ -51,7 +65,11 @@ func (besideCmd) Run(b *bench) error {
 		if err != nil {
 			return err
 		}
-		flood, err := b.hits(server, hits, &load{address: server.address, requests: forged, conns: 32, time: b.Time, pace: 3200 * time.Microsecond})
+		open, err := b.hits(server, hits, flood(server, forged))
+		if err != nil {
+			return err
+		}
+		closed, err := b.hits(limited, hits, flood(limited, few))
 		if err != nil {
 			return err
 		}
@@ -60,7 +78,8 @@ func (besideCmd) Run(b *bench) error {
 			return err
 		}
 		p99, new99 = append(p99, p99Of(base)), append(new99, p99Of(misses)/p99Of(base))
-		alone, flooded = append(alone, perSecond(base)), append(flooded, perSecond(flood)/perSecond(base))
+		alone, flooded = append(alone, perSecond(base)), append(flooded, perSecond(open)/perSecond(base))
+		bounded = append(bounded, perSecond(closed)/perSecond(base))
 		mixed99 = append(mixed99, p99Of(mixed))
 	}
 	return b.print(report{
@@ -68,21 +87,29 @@ func (besideCmd) Run(b *bench) error {
 		Notes: []string{
 			fmt.Sprintf("hits alone: %.0f a second, p99 %.2f ms", median(alone), median(p99)),
 			fmt.Sprintf("beside 1,000 new subjects a second: p99 %.2f × that", median(new99)),
-			fmt.Sprintf("beside 10,000 forged tokens a second: throughput %.2f × that", median(flooded)),
+			fmt.Sprintf("beside 10,000 forged tokens a second, each from another address: throughput %.2f × that", median(flooded)),
+			fmt.Sprintf("beside as many from %d addresses, with the limit that is shipped: %.2f × that", fewAddresses, median(bounded)),
 			fmt.Sprintf("99 %% hits (Zipf), 1 %% misses: p99 %.2f ms of all", median(mixed99)),
 		},
 	})
 }
 
-// forged are tokens whose signatures are bad, each from an address of its own.
-func (w *world) forged() ([][]byte, error) {
+const (
+	// fewAddresses is what a flood that is not spread over a botnet comes from.
+	fewAddresses = 100
+	// shippedFailures is what the limit of failures is unless it is configured.
+	shippedFailures = 60
+)
+
+// forged are tokens whose signatures are bad, from so many addresses.
+func (w *world) forged(addresses int) ([][]byte, error) {
 	kinds, made := w.bad(), make([][]byte, firstSights)
 	for i := range made {
 		token, err := kinds[len(kinds)-1].make(i)
 		if err != nil {
 			return nil, err
 		}
-		made[i] = request(token, fmt.Sprintf("X-Forwarded-For: 10.1.%d.%d", i>>8&255, i&255))
+		made[i] = request(token, fmt.Sprintf("X-Forwarded-For: 10.1.%d.%d", i%addresses>>8&255, i%addresses&255))
 	}
 	return made, nil
 }

@@ -55,6 +55,7 @@ type spec struct {
 	Log          string   // file of the event log
 	Entries      int
 	STSPerSecond int
+	Failures     int    // of an address, a minute; 0: any number
 	Traces       string // where spans are sent; empty: nowhere
 	Processors   int
 	// Program, if set, is run in place of this one. It speaks as a child does.

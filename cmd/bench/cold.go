@@ -40,15 +40,16 @@ func (c coldCmd) Run(b *bench) error {
 	return b.print(r)
 }
 
-func (w *world) broker(b *bench, name string, entries int) (*child, error) {
-	s := spec{Name: name, Kind: kindBroker, Entries: entries, STSPerSecond: 100_000, Log: w.folder + "/event-" + name + ".jsonl"}
+// broker starts one. Of an address it takes so many failures a minute; 0 is any number.
+func (w *world) broker(b *bench, name string, entries, failures int) (*child, error) {
+	s := spec{Name: name, Kind: kindBroker, Entries: entries, STSPerSecond: 100_000, Failures: failures, Log: w.folder + "/event-" + name + ".jsonl"}
 	s.Config = w.config(s)
 	return startChild(b.ctx, s, b.stderr)
 }
 
 // storm lets each subject ask once, so many at a time, after those who ask before.
 func (c coldCmd) storm(b *bench, w *world, r *report, before, all [][]byte, conns int) error {
-	server, err := w.broker(b, fmt.Sprintf("cold-%d", len(all)), len(before)+len(all))
+	server, err := w.broker(b, fmt.Sprintf("cold-%d", len(all)), len(before)+len(all), 0)
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (c coldCmd) storm(b *bench, w *world, r *report, before, all [][]byte, conn
 
 // throttled lets all ask at once, and come again as they are told to for 15 s.
 func (c coldCmd) throttled(b *bench, w *world, r *report, all [][]byte) error {
-	server, err := w.broker(b, "throttled", len(all))
+	server, err := w.broker(b, "throttled", len(all), 0)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -100,7 +101,7 @@ issuers: [{url: %q, audiences: [%q], algorithms: [RS256, ES256], jwks_url: %q}]
 web_identity: {mode: minted, issuer: "http://127.0.0.1:1", signing_keys: [%q]}
 sts: {region: eu-west-1, endpoint: %q, max_concurrent: 256}
 cache: {entries: %d}
-limits: {per_subject_per_minute: 1000000, per_tenant_per_minute: 1000000, per_address_failures_per_minute: 1000000, sts_per_second: %d}
+limits: {per_subject_per_minute: 1000000, per_tenant_per_minute: 1000000, per_address_failures_per_minute: %d, sts_per_second: %d}
 audit: {output: %q}
 grants:
   - name: uploads
@@ -112,7 +113,7 @@ grants:
     prefix: tenants/{tenant}/{user}/
     access: [list, read, write, delete]
     duration: 1h
-`, origin, w.base+"/", audience, w.base+"/.well-known/jwks.json", filepath.Join(w.folder, "web-identity.pem"), w.base, s.Entries, s.STSPerSecond,
+`, origin, w.base+"/", audience, w.base+"/.well-known/jwks.json", filepath.Join(w.folder, "web-identity.pem"), w.base, s.Entries, cmp.Or(s.Failures, 1_000_000), s.STSPerSecond,
 		filepath.Join(w.folder, "audit-"+s.Name+".jsonl"), role)
 }
 
