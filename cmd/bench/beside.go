@@ -36,62 +36,88 @@ func (besideCmd) Run(b *bench) error {
 		return err
 	}
 	w.stsTakes = stsTakes
-	server, err := w.broker(b, "beside", 2*subjects+len(strangers), 0)
+	server, err := w.warm(b, "beside", hits, len(strangers), 0)
 	if err != nil {
 		return err
 	}
 	defer server.stop()
-	limited, err := w.broker(b, "limited", 2*subjects, shippedFailures)
+	limited, err := w.warm(b, "limited", hits, 0, shippedFailures)
 	if err != nil {
 		return err
 	}
 	defer limited.stop()
-	for _, s := range []*child{server, limited} {
-		if _, err := (load{address: s.address, requests: hits, conns: b.Conns, each: true}).run(b.ctx); err != nil {
-			return err
-		}
-	}
-	flood := func(at *child, requests [][]byte) *load {
-		return &load{address: at.address, requests: requests, conns: 32, time: b.Time, pace: 3200 * time.Microsecond}
-	}
-	var p99, new99, alone, flooded, bounded, mixed99 []float64
+	m := beside{server: server, limited: limited, hits: hits, strangers: strangers, forged: forged, few: few}
 	for round := range b.Rounds {
-		base, err := b.hits(server, hits, nil)
-		if err != nil {
+		if err := m.round(b, round); err != nil {
 			return err
 		}
-		some := strangers[round*len(strangers)/(b.Rounds+1):]
-		misses, err := b.hits(server, hits, &load{address: server.address, requests: some, conns: 100, time: b.Time, pace: 100 * time.Millisecond})
-		if err != nil {
-			return err
-		}
-		open, err := b.hits(server, hits, flood(server, forged))
-		if err != nil {
-			return err
-		}
-		closed, err := b.hits(limited, hits, flood(limited, few))
-		if err != nil {
-			return err
-		}
-		mixed, err := b.mixed(server, hits, strangers[b.Rounds*len(strangers)/(b.Rounds+1):], round)
-		if err != nil {
-			return err
-		}
-		p99, new99 = append(p99, p99Of(base)), append(new99, p99Of(misses)/p99Of(base))
-		alone, flooded = append(alone, perSecond(base)), append(flooded, perSecond(open)/perSecond(base))
-		bounded = append(bounded, perSecond(closed)/perSecond(base))
-		mixed99 = append(mixed99, p99Of(mixed))
 	}
 	return b.print(report{
-		Title: "Hits beside something else; broker, load and STS share the processors", Where: where(b.Rounds, b.Time, "the own generator"),
-		Notes: []string{
-			fmt.Sprintf("hits alone: %.0f a second, p99 %.2f ms", median(alone), median(p99)),
-			fmt.Sprintf("beside 1,000 new subjects a second: p99 %.2f × that", median(new99)),
-			fmt.Sprintf("beside 10,000 forged tokens a second, each from another address: throughput %.2f × that", median(flooded)),
-			fmt.Sprintf("beside as many from %d addresses, with the limit that is shipped: %.2f × that", fewAddresses, median(bounded)),
-			fmt.Sprintf("99 %% hits (Zipf), 1 %% misses: p99 %.2f ms of all", median(mixed99)),
-		},
+		Title: "Hits beside something else; broker, load and STS share the processors", Where: where(b.Rounds, b.Time, "the own generator"), Notes: m.notes(),
 	})
+}
+
+// warm starts a broker that has credentials for those who ask, and room for so many more.
+func (w *world) warm(b *bench, name string, hits [][]byte, more, failures int) (*child, error) {
+	server, err := w.broker(b, name, 2*len(hits)+more, failures)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := (load{address: server.address, requests: hits, conns: b.Conns, each: true}).run(b.ctx); err != nil {
+		server.stop()
+		return nil, err
+	}
+	return server, nil
+}
+
+// beside is what is measured, and of each round what came of it.
+type beside struct {
+	server, limited              *child
+	hits, strangers, forged, few [][]byte
+
+	p99, new99, alone, flooded, bounded, mixed99 []float64
+}
+
+// round measures each once.
+func (m *beside) round(b *bench, round int) error {
+	base, err := b.hits(m.server, m.hits, nil)
+	if err != nil {
+		return err
+	}
+	part := len(m.strangers) / (b.Rounds + 1)
+	misses, err := b.hits(m.server, m.hits, &load{address: m.server.address, requests: m.strangers[round*part:], conns: 100, time: b.Time, pace: 100 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	flood := func(at *child, forged [][]byte) (result, error) {
+		return b.hits(at, m.hits, &load{address: at.address, requests: forged, conns: 32, time: b.Time, pace: 3200 * time.Microsecond})
+	}
+	open, err := flood(m.server, m.forged)
+	if err != nil {
+		return err
+	}
+	closed, err := flood(m.limited, m.few)
+	if err != nil {
+		return err
+	}
+	mixed, err := b.mixed(m.server, m.hits, m.strangers[b.Rounds*part:], round)
+	if err != nil {
+		return err
+	}
+	m.p99, m.new99 = append(m.p99, p99Of(base)), append(m.new99, p99Of(misses)/p99Of(base))
+	m.alone, m.flooded = append(m.alone, perSecond(base)), append(m.flooded, perSecond(open)/perSecond(base))
+	m.bounded, m.mixed99 = append(m.bounded, perSecond(closed)/perSecond(base)), append(m.mixed99, p99Of(mixed))
+	return nil
+}
+
+func (m *beside) notes() []string {
+	return []string{
+		fmt.Sprintf("hits alone: %.0f a second, p99 %.2f ms", median(m.alone), median(m.p99)),
+		fmt.Sprintf("beside 1,000 new subjects a second: p99 %.2f × that", median(m.new99)),
+		fmt.Sprintf("beside 10,000 forged tokens a second, each from another address: throughput %.2f × that", median(m.flooded)),
+		fmt.Sprintf("beside as many from %d addresses, with the limit that is shipped: %.2f × that", fewAddresses, median(m.bounded)),
+		fmt.Sprintf("99 %% hits (Zipf), 1 %% misses: p99 %.2f ms of all", median(m.mixed99)),
+	}
 }
 
 const (
