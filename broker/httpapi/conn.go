@@ -106,7 +106,6 @@ func (d *deadline) linger(while time.Duration) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	over.Stop()
 	d.moved = nil
 	select {
 	case <-moved: // at the same moment
