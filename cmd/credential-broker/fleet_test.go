@@ -164,19 +164,25 @@ func (f *fleet) start(redis string, env ...string) *process {
 	return p
 }
 
-// launch runs this program as a broker, and returns when it is ready.
-func (f *fleet) launch(redis string, env ...string) *process {
+// program is this one under the name by which the test's program is the broker: see
+// TestMain.
+func (f *fleet) program() string {
 	f.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		f.Fatal(err)
 	}
-	// The name by which the test's program is the broker: see TestMain.
 	name := filepath.Join(f.TempDir(), "credential-broker")
 	if err := os.Symlink(self, name); err != nil {
 		f.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(name, "serve", "--config", f.file), ended: make(chan struct{})}
+	return name
+}
+
+// launch runs this program as a broker, and returns when it is ready.
+func (f *fleet) launch(redis string, env ...string) *process {
+	f.Helper()
+	p := &process{cmd: exec.Command(f.program(), "serve", "--config", f.file), ended: make(chan struct{})}
 	p.cmd.Env = append(append(os.Environ(), "REDIS_URL="+redis), env...)
 	p.cmd.SysProcAttr = localredis.DieTogether()
 	log, err := p.cmd.StderrPipe()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -131,17 +130,9 @@ func TestTheSharedCacheFromNothing(t *testing.T) {
 // issuer, and so is never ready.
 func (f *fleet) inside(env map[string]string) *process {
 	f.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		f.Fatal(err)
-	}
-	name := filepath.Join(f.TempDir(), "credential-broker")
-	if err := os.Symlink(self, name); err != nil {
-		f.Fatal(err)
-	}
 	env = maps.Clone(env)
 	env["LISTEN"], env["ADMIN_LISTEN"] = freeAddress(), freeAddress()
-	p := &process{cmd: exec.Command(name, "serve", "--config", "../../deploy/image/config.yaml"), admin: "http://" + env["ADMIN_LISTEN"], ended: make(chan struct{})}
+	p := &process{cmd: exec.Command(f.program(), "serve", "--config", "../../deploy/image/config.yaml"), admin: "http://" + env["ADMIN_LISTEN"], ended: make(chan struct{})}
 	for name, value := range env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
